@@ -1,0 +1,98 @@
+"""Do trees fit each other? Compared fast; a difference is looked for, and put into words, only when there is one."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@functools.lru_cache(maxsize=256)
+def _is_inexact(dtype: np.dtype) -> bool:
+    return bool(jnp.issubdtype(dtype, jnp.inexact))
+
+
+def _is_number(leaf: Any) -> bool:
+    dtype = getattr(leaf, "dtype", None)
+    return isinstance(leaf, (float, complex)) if dtype is None else _is_inexact(dtype)
+
+
+def checked_leaves(tree: Any, name: str) -> list[Any]:
+    """The leaves, each floating or complex. Raises TypeError that names the path of one which is not."""
+    leaves = jax.tree.leaves(tree)
+    if all(map(_is_number, leaves)):
+        return leaves
+    path, leaf = next((path, leaf) for path, leaf in jax.tree.leaves_with_path(tree) if not _is_number(leaf))
+    kind = f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else f"type {type(leaf).__name__} ({leaf!r})"
+    raise TypeError(
+        f"{name}{jax.tree_util.keystr(path)} has {kind}, expected a floating or complex array. "
+        "Leave what is not trained out of the tree, or put None in its place"
+    )
+
+
+def aligned(names: Sequence[str], trees: Sequence[Any], optional: int) -> tuple[Any, list[list[Any]]]:
+    """The leaves of each tree, corresponding, and the structure to put new ones into.
+
+    Args:
+        names: What messages call the trees.
+        trees: At least one.
+        optional: Which tree may have `None` where the others have a leaf; the `None` is then in its list.
+
+    Raises:
+        ValueError: Structures or shapes differ.
+        TypeError: A leaf of the first tree is not floating or complex.
+    """
+    columns, structures = zip(*map(jax.tree.flatten, trees), strict=True)
+    if any(s != structures[0] for s in structures[1:]):
+        flat = [jax.tree.flatten(tree, is_leaf=_is_none) for tree in trees]
+        columns, structures = zip(*flat, strict=True)
+        absent = [{i for i, leaf in enumerate(column) if leaf is None} for column in columns]
+        if any(s != structures[0] for s in structures[1:]) or not all(a <= absent[optional] for a in absent):
+            raise ValueError(_difference(names, trees))
+    shapes = [_shape(leaf) for leaf in columns[0]]
+    for column in columns[1:]:
+        for shape, leaf in zip(shapes, column, strict=True):
+            if _shape(leaf) != shape and shape is not None and leaf is not None:
+                raise ValueError(_difference(names, trees))
+    if not all(leaf is None or _is_number(leaf) for leaf in columns[0]):
+        checked_leaves(trees[0], names[0])
+    return structures[0], list(columns)
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
+
+
+def _shape(leaf: Any) -> tuple[int, ...] | None:
+    return None if leaf is None else getattr(leaf, "shape", ())
+
+
+def _difference(names: Sequence[str], trees: Sequence[Any]) -> str:
+    """The first path at which a later tree (params, state) and the first differ."""
+    first = _by_path(trees[0])
+    for name, tree in zip(names[1:], trees[1:], strict=False):
+        other = _by_path(tree)
+        for path in [*other, *first]:
+            if path not in first:
+                return f"{names[0]} has nothing at {path or 'its root'}, but {name} has {_describe(other[path])} there"
+            if path not in other:
+                return f"{names[0]}{path} is {_describe(first[path])}, but {name} has nothing there"
+            if _shape(first[path]) != _shape(other[path]):
+                return (
+                    f"{names[0]}{path} has shape {_shape(first[path])}, but {name}{path} has shape "
+                    f"{_shape(other[path])}; they must be equal, nothing is broadcast"
+                )
+    return (
+        f"{names[0]} and {names[1]} have the same leaves in different containers: expected "
+        f"{jax.tree.structure(trees[1])}, got {jax.tree.structure(trees[0])}"
+    )
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def _describe(leaf: Any) -> str:
+    return f"{getattr(leaf, 'dtype', type(leaf).__name__)}{list(_shape(leaf) or ())}"

@@ -1,0 +1,44 @@
+"""Maths on one array that several transformations share."""
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.custom_jvp
+def safe_sqrt(x: jax.Array) -> jax.Array:
+    """The square root, with derivative 0 at 0.
+
+    A coordinate whose gradient is always zero has a zero second moment; the true derivative there is infinite and
+    would turn a hypergradient into NaN for every hyperparameter.
+    """
+    return jnp.sqrt(x)
+
+
+@safe_sqrt.defjvp
+def _safe_sqrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (x,), (dx,) = primals, tangents
+    root = jnp.sqrt(x)
+    positive = x > 0
+    return root, jnp.where(positive, dx / jnp.where(positive, 2 * root, 1), 0)
+
+
+def nonzero(x: jax.Array) -> jax.Array:
+    """A divisor: `x`, and 1 where it is 0, so that 0 / 0 is 0 in value and in derivative."""
+    return jnp.where(x == 0, jnp.ones_like(x), x)
+
+
+def positive(eps: jax.Array) -> jax.Array:
+    """`eps`, made positive by the smallest normal number: a divisor with it is never 0, and nothing else changes."""
+    return eps + jnp.finfo(eps.dtype).tiny
+
+
+def abs_sq(x: jax.Array) -> jax.Array:
+    """|x|^2, real for complex `x`, and differentiable at 0."""
+    if jnp.iscomplexobj(x):
+        return jnp.square(x.real) + jnp.square(x.imag)
+    return jnp.square(x)
+
+
+def increment(count: jax.Array) -> jax.Array:
+    """`count + 1`, staying at the largest int32 rather than wrapping to a negative step."""
+    return count + (count < jnp.iinfo(count.dtype).max).astype(count.dtype)

@@ -1,0 +1,67 @@
+"""Which dtype to compute in: float32 for half precision, else what the leaves have."""
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+_DOUBLE = frozenset(np.dtype(t) for t in ("float64", "complex128"))
+
+
+@functools.lru_cache(maxsize=256)
+def compute_dtype(dtype: DTypeLike) -> np.dtype:
+    """The dtype to compute and to accumulate in: float32 for half precision, else the dtype itself."""
+    dtype = np.dtype(dtype)
+    return np.dtype(np.float32) if dtype.itemsize < 4 else dtype
+
+
+def real_dtype(dtype: DTypeLike) -> np.dtype:
+    """The dtype of the absolute value: float32 for complex64."""
+    return np.dtype(jnp.finfo(dtype).dtype)
+
+
+def in_precision(dtype: np.dtype, real: np.dtype) -> np.dtype:
+    """`real`, or the complex dtype of its precision where `dtype` is complex."""
+    return np.dtype(jnp.promote_types(real, jnp.complex64)) if dtype.kind == "c" else real
+
+
+@functools.lru_cache(maxsize=1024)
+def kernel_dtype(*dtypes: np.dtype | None) -> np.dtype:
+    """The real dtype of a kernel on leaves of these dtypes: the widest, and at least float32."""
+    known = [compute_dtype(jnp.result_type(float) if dtype is None else dtype) for dtype in dtypes]
+    return real_dtype(functools.reduce(jnp.promote_types, known))
+
+
+def step_dtype(tree: Any) -> np.dtype:
+    """The dtype of once-a-step scalars: float64 if any leaf of `tree` is 64-bit, else float32."""
+    return _step_dtype(jax.tree.leaves(tree))
+
+
+def _step_dtype(leaves: Iterable[Any]) -> np.dtype:
+    double = any(getattr(leaf, "dtype", None) in _DOUBLE for leaf in leaves)
+    return np.dtype(np.float64 if double else np.float32)
+
+
+def widen(tree: Any) -> Any:
+    """Half-precision leaves as float32; the same tree where there are none."""
+    leaves, structure = jax.tree.flatten(tree)
+    if not any(_is_half(leaf) for leaf in leaves):
+        return tree
+    return structure.unflatten([leaf.astype(np.float32) if _is_half(leaf) else leaf for leaf in leaves])
+
+
+def restore(tree: Any, like: Any) -> Any:
+    """Undo `widen`: each leaf in the dtype of the corresponding leaf of `like`."""
+    originals = jax.tree.leaves(like)
+    if not any(_is_half(leaf) for leaf in originals):
+        return tree
+    return jax.tree.map(lambda new, old: new.astype(old.dtype) if _is_half(old) else new, tree, like)
+
+
+def _is_half(leaf: Any) -> bool:
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and dtype.itemsize < 4 and jnp.issubdtype(dtype, jnp.floating)

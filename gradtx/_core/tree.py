@@ -1,0 +1,159 @@
+"""The one checked map: maths on one array, lifted to trees.
+
+A kernel is a module-level function of arrays: `kernel(update, *state, *reads, *scalars, **flags)`. `map_leaves` runs
+it on each leaf under `jax.jit`, so that JAX traces it once per shape and not once per leaf, and so that an update
+which nobody jitted is a handful of compiled calls. Around the kernel, and in no other place:
+
+- half-precision leaves are widened to float32, and each output is cast back to the dtype of the leaf it replaces;
+- scalars become the kernel's *real* dtype before any arithmetic (so that 1 - b2 has the right precision);
+- structures and shapes are compared (`checks.py`). Nothing broadcasts.
+"""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike, DTypeLike
+
+from .checks import aligned, checked_leaves
+from .precision import compute_dtype, in_precision, kernel_dtype, real_dtype, step_dtype
+
+Kernel = Callable[..., Any]
+
+
+def map_leaves(
+    kernel: Kernel,
+    trees: Sequence[Any],
+    scalars: Sequence[ArrayLike] = (),
+    *,
+    reads: Sequence[Any] = (),
+    optional: int = 0,
+    **flags: Any,
+) -> Any:
+    """Replace the leaves of `trees` by what `kernel` makes of them.
+
+    Args:
+        kernel: A module-level function of one leaf of each tree, one of each read tree, and the scalars. It
+            returns the new leaf of each tree, in order (a bare array for one tree).
+        trees: What is replaced: the updates, then the state that belongs to them.
+        scalars: Hyperparameters and once-a-step values, of rank 0.
+        reads: Trees that the kernel only reads (params).
+        optional: Which tree (of `trees`, then `reads`) may hold `None` where the others have a leaf. There, all
+            trees keep what they have: a parameter without a gradient keeps its state.
+        flags: Static options of the kernel.
+
+    Returns:
+        The new trees: a tuple, or a bare tree for one.
+
+    Raises:
+        ValueError: Structures or shapes differ; the path, what was expected and what came are named. Or a scalar
+            is an array.
+        TypeError: A leaf is not floating or complex, or not an array.
+    """
+    width, names = len(trees), _names(kernel)
+    structure, columns = aligned(names, (*trees, *reads), optional)
+    rows = list(zip(*columns, strict=True))
+    if not rows:
+        return tuple(trees) if width > 1 else trees[0]
+    named = list(zip(names[len(columns) :], scalars, strict=False))
+    new: list[Any] = [row[:width] for row in rows]
+    for dtypes, group in _groups(rows, optional).items():
+        converted = tuple(_as_scalar(name, value, kernel_dtype(*dtypes[1:])) for name, value in named)
+        run = _lifted(kernel, width, tuple(sorted(flags.items())))
+        for indices in _chunks(group):
+            out = run([rows[i] for i in indices], converted)
+            for i, leaves in zip(indices, out, strict=True):
+                new[i] = leaves
+    outs = tuple(structure.unflatten(column) for column in zip(*new, strict=True))
+    return outs if width > 1 else outs[0]
+
+
+def _groups(rows: list[tuple[Any, ...]], optional: int) -> dict[tuple[Any, ...], list[int]]:
+    """Row numbers by shape and dtypes; rows that have nothing to do are in no group."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for i, row in enumerate(rows):
+        if row[optional] is not None:
+            key = (getattr(row[0], "shape", ()), *[getattr(leaf, "dtype", None) for leaf in row])
+            groups.setdefault(key, []).append(i)
+    return groups
+
+
+def _chunks(group: list[int]) -> list[list[int]]:
+    """A group of n in about sqrt(n) calls of sqrt(n) leaves.
+
+    Each call costs tracing and lowering, and so does each leaf in the first call of a length: with chunks that is
+    2 sqrt(n) and not n.
+    """
+    size = math.isqrt(len(group) - 1) + 1
+    return [group[i : i + size] for i in range(0, len(group), size)]
+
+
+@functools.lru_cache(maxsize=1024)
+def _lifted(kernel: Kernel, width: int, flags: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    @functools.wraps(kernel)
+    def one(leaves: tuple[Any, ...], scalars: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        arrays = [jnp.asarray(leaf) for leaf in leaves]
+        real = kernel_dtype(*(a.dtype for a in arrays))
+        wide = [a.astype(in_precision(a.dtype, real)) for a in arrays]
+        out = kernel(*wide, *scalars, **dict(flags))
+        out = out if width > 1 else (out,)
+        return tuple(new.astype(old.dtype) for new, old in zip(out, arrays[:width], strict=True))
+
+    one = jax.jit(one)
+
+    @functools.wraps(kernel)
+    def several(rows: list[tuple[Any, ...]], scalars: tuple[jax.Array, ...]) -> list[tuple[jax.Array, ...]]:
+        return [one(row, scalars) for row in rows]
+
+    return jax.jit(several)
+
+
+def _as_scalar(name: str, value: ArrayLike, dtype: np.dtype) -> jax.Array:
+    if np.ndim(value) != 0:
+        raise ValueError(
+            f"`{name}` has shape {np.shape(value)}, expected one number. To run several at once, map over them: "
+            "jax.vmap(step, in_axes=(gradtx.batch_axes(tx), ...))(tx, ...)"
+        )
+    return jnp.asarray(value).astype(dtype)
+
+
+@functools.lru_cache(maxsize=1024)
+def _names(kernel: Kernel) -> tuple[str, ...]:
+    """What the kernel calls its arguments; messages use the same words."""
+    return tuple(inspect.signature(kernel).parameters)
+
+
+def map_reduce(kernel: Kernel, tree: Any) -> jax.Array:
+    """The sum over leaves of `kernel(leaf)`, a scalar; in float64 if any leaf is 64-bit, else float32."""
+    leaves, dtype = checked_leaves(tree, "updates"), step_dtype(tree)
+    run = _reduced(kernel)
+    return sum((run(leaf).astype(dtype) for leaf in leaves), start=jnp.zeros([], dtype))
+
+
+@functools.lru_cache(maxsize=1024)
+def _reduced(kernel: Kernel) -> Callable[..., Any]:
+    return jax.jit(lambda leaf: kernel(jnp.asarray(leaf).astype(compute_dtype(jnp.result_type(leaf)))))
+
+
+def zeros_like(params: Any, dtype: DTypeLike | None = None, *, real: bool = False) -> Any:
+    """A state leaf for each parameter: zeros of its shape and sharding, float32 for half precision.
+
+    Args:
+        params: Arrays, tracers or `ShapeDtypeStruct`s.
+        dtype: In place of the parameter's own.
+        real: The real dtype for complex parameters (second moments).
+
+    Raises:
+        TypeError: A leaf is not floating or complex; its path is named.
+    """
+
+    def zero(leaf: Any) -> jax.Array:
+        own = compute_dtype(jnp.result_type(leaf)) if dtype is None else np.dtype(dtype)
+        return jnp.zeros_like(leaf, dtype=real_dtype(own) if real else own)
+
+    return jax.tree.structure(params).unflatten(map(zero, checked_leaves(params, "params")))

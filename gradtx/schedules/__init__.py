@@ -1,0 +1,1 @@
+"""Schedules as data: functions of the step whose numbers are leaves."""
