@@ -9,6 +9,8 @@ from ._core.arguments import Scalar as Scalar
 from ._core.arguments import Static as Static
 from ._core.chain import chain as chain
 from ._core.chain import named_chain as named_chain
+from ._core.config import from_config as from_config
+from ._core.config import to_config as to_config
 from ._core.schedule import ScalarOrSchedule as ScalarOrSchedule
 from ._core.schedule import Schedule as Schedule
 from ._core.schedule import schedule as schedule

@@ -14,7 +14,7 @@ import contextvars
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -133,7 +133,7 @@ class Configured:
         raise TypeError(f"{type(self).__name__} is made by calling a decorated function, gradtx.adam(1e-3) say")
 
     @classmethod
-    def _of(cls, factory: Factory, data: tuple[Any, ...], static: "_Static") -> Self:
+    def _of(cls: type[C], factory: Factory, data: tuple[Any, ...], static: "_Static") -> C:
         self = object.__new__(cls)
         object.__setattr__(self, "_factory", factory)
         object.__setattr__(self, "_data", data)
@@ -150,7 +150,7 @@ class Configured:
         values = {**dict(zip(self._factory.data, self._data, strict=True)), **self._static.values}
         return {argument.name: values[argument.name] for argument in self._factory.arguments}
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self: C, **changes: Any) -> C:
         """The same call with some arguments changed, validated anew. The pytree's structure stays.
 
         Raises:

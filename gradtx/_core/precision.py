@@ -26,14 +26,14 @@ def real_dtype(dtype: DTypeLike) -> np.dtype:
 
 def in_precision(dtype: np.dtype, real: np.dtype) -> np.dtype:
     """`real`, or the complex dtype of its precision where `dtype` is complex."""
-    return np.dtype(jnp.promote_types(real, jnp.complex64)) if dtype.kind == "c" else real
+    return np.dtype(f"c{2 * real.itemsize}") if dtype.kind == "c" else real
 
 
 @functools.lru_cache(maxsize=1024)
 def kernel_dtype(*dtypes: np.dtype | None) -> np.dtype:
     """The real dtype of a kernel on leaves of these dtypes: the widest, and at least float32."""
-    known = [compute_dtype(jnp.result_type(float) if dtype is None else dtype) for dtype in dtypes]
-    return real_dtype(functools.reduce(jnp.promote_types, known))
+    known = (compute_dtype(jnp.result_type(float) if dtype is None else dtype) for dtype in dtypes)
+    return max(map(real_dtype, known), key=lambda dtype: dtype.itemsize)
 
 
 def step_dtype(tree: Any) -> np.dtype:

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, NamedTuple, ParamSpec, Protocol, TypeVar, overload
+from typing import Annotated, Any, NamedTuple, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
 
 import jax
 
@@ -130,6 +130,7 @@ class Transform:
         return self.update(updates, state, params, **selected)
 
 
+@runtime_checkable
 class Pair(Protocol):
     """Anything with `init` and `update`; optax's transformations are."""
 

@@ -100,7 +100,9 @@ def _lifted(kernel: Kernel, width: int, flags: tuple[tuple[str, Any], ...]) -> C
         arrays = [jnp.asarray(leaf) for leaf in leaves]
         real = kernel_dtype(*(a.dtype for a in arrays))
         wide = [a.astype(in_precision(a.dtype, real)) for a in arrays]
-        out = kernel(*wide, *scalars, **dict(flags))
+        # All have one precision now, so that the only promotion left is of a real scalar to a complex leaf.
+        with jax.numpy_dtype_promotion("standard"):
+            out = kernel(*wide, *scalars, **dict(flags))
         out = out if width > 1 else (out,)
         return tuple(new.astype(old.dtype) for new, old in zip(out, arrays[:width], strict=True))
 

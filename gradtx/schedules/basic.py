@@ -6,15 +6,17 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from .._core.arguments import NonNegative, Positive, Scalar
 from .._core.maths import nonzero
+from .._core.maths import power as to_the
 from .._core.schedule import schedule
 
 Step = Callable[[jax.Array], jax.Array]
 
 
-def progress(step: jax.Array, begin: jax.Array, length: jax.Array) -> jax.Array:
+def progress(step: jax.Array, begin: ArrayLike, length: ArrayLike) -> jax.Array:
     """The part of a transition that is done at `step`, in [0, 1]. One of length 0 is never begun, as in optax."""
     done = jnp.clip(step - begin, 0, length) / nonzero(length)
     return jnp.where(length > 0, done, 0)
@@ -52,9 +54,8 @@ def polynomial_schedule(
     """
 
     def value(step: jax.Array) -> jax.Array:
-        left = 1 - progress(step, transition_begin, transition_steps)  # type: ignore[arg-type]
-        # 0 ** p has a derivative of NaN in p; where nothing is left the value is the end's for any p > 0.
-        return (init_value - end_value) * nonzero(left) ** power * (left > 0) + end_value
+        left = 1 - progress(step, transition_begin, transition_steps)
+        return (init_value - end_value) * to_the(left, power) + end_value
 
     return value
 

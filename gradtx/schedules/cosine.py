@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from .._core.arguments import NonNegative, Positive, Scalar
-from .._core.maths import nonzero
+from .._core.maths import nonzero, power
 from .._core.schedule import schedule
 from .basic import Step, progress
 
 
-def _cosine(step: jax.Array, length: jax.Array, exponent: jax.Array) -> jax.Array:
+def _cosine(step: jax.Array, length: ArrayLike, exponent: ArrayLike) -> jax.Array:
     """From 1 to 0 over `length` steps, along half a cosine to the power `exponent`."""
     share = jnp.clip(step / nonzero(length), 0, 1)
     half = (1 + jnp.cos(jnp.pi * share)) / 2
-    return nonzero(half) ** exponent * (half > 0)
+    return power(half, exponent)
 
 
 @schedule
@@ -35,7 +36,7 @@ def cosine_decay_schedule(
 
     Source: Loshchilov and Hutter, SGDR, 2017.
     """
-    return lambda step: init_value * ((1 - alpha) * _cosine(step, decay_steps, exponent) + alpha)  # type: ignore[arg-type]
+    return lambda step: init_value * ((1 - alpha) * _cosine(step, decay_steps, exponent) + alpha)
 
 
 @schedule
@@ -62,11 +63,11 @@ def warmup_cosine_decay_schedule(
     """
 
     def value(step: jax.Array) -> jax.Array:
-        rising = init_value + (peak_value - init_value) * progress(step, jnp.zeros_like(step), warmup_steps)  # type: ignore[arg-type]
+        rising = init_value + (peak_value - init_value) * progress(step, jnp.zeros_like(step), warmup_steps)
         falling = end_value + (peak_value - end_value) * _cosine(
             step - warmup_steps,
             decay_steps - warmup_steps,
-            exponent,  # type: ignore[arg-type]
+            exponent,
         )
         return jnp.where(step < warmup_steps, rising, falling)
 

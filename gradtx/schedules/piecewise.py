@@ -27,7 +27,7 @@ def piecewise_constant_schedule(
         Mapping[int, NonNegative] | Sequence[tuple[NonNegative, NonNegative]] | None, "data", Convert(_pairs)
     ] = None,
 ) -> Step:
-    r"""A value that is multiplied by a factor from each boundary on: $s(t) = v \prod_{b_i < t} f_i$.
+    r"""A value that is multiplied by a factor from each boundary on: $s(t) = v \prod_{b_i \le t} f_i$.
 
     Args:
         init_value: v.
@@ -39,8 +39,8 @@ def piecewise_constant_schedule(
 
     def value(step: jax.Array) -> jax.Array:
         current = jnp.asarray(init_value)
-        for boundary, factor in boundaries_and_scales or ():  # type: ignore[misc]
-            current = current * jnp.where(step > boundary, factor, 1)
+        for boundary, factor in boundaries_and_scales or ():
+            current = current * jnp.where(step >= boundary, factor, 1)
         return current
 
     return value

@@ -1,0 +1,273 @@
+"""To optax and from it: a transformation to use where optax's are expected, and the states of its checkpoints.
+
+The other way needs nothing: `gradtx.chain` takes optax's transformations, and a learning rate optax's schedules.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._core.schedule import Schedule
+from ._core.transformation import GradientTransformation
+from .transforms.scale import ScaleByLearningRateState, ScaleByScheduleState
+from .transforms.weight_decay import AddDecayedWeightsState
+
+if TYPE_CHECKING:
+    import optax
+
+Words = tuple[str, ...]  # a place in a state, in the same words for tuples, NamedTuples, and lists and dicts
+
+# Fields that are like the parameters. Several may differ in dtype; together they have the parameters'.
+_LIKE_PARAMS = ("mu", "trace", "ema", "nu", "e_g", "e_x", "sum_of_squares")
+# These keep a count that only a schedule reads; optax keeps it for a schedule alone.
+_SCHEDULED = (ScaleByLearningRateState, ScaleByScheduleState, AddDecayedWeightsState)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Init:
+    """`tx.init`, equal where `tx` is: `jit` and `nnx` compare the functions of an optax pair."""
+
+    tx: GradientTransformation
+
+    def __call__(self, params: Any) -> Any:
+        return self.tx.init(params)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Update:
+    """`tx.update`, likewise."""
+
+    tx: GradientTransformation
+
+    def __call__(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        return self.tx.update(updates, state, params, **extra)
+
+
+def as_optax(tx: GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """`tx` as optax's own type, for code that asks for it, and for extra arguments.
+
+    Most code takes `tx` as it is. `optax.chain` and the like drop the extra arguments (`value=loss`) of what is not
+    of their type; with this they come through.
+
+    Raises:
+        ValueError: `tx` differentiates at another point than `params` (`nag`), which optax has no word for.
+        TypeError: `tx` is not gradtx's.
+    """
+    import optax
+
+    _refuse_look_ahead(tx, "as_optax", "a loop that does not ask for that point")
+    return optax.GradientTransformationExtraArgs(_Init(tx), _Update(tx))
+
+
+def _refuse_look_ahead(tx: GradientTransformation, owner: str, where: str) -> None:
+    if not isinstance(tx, GradientTransformation):
+        raise TypeError(f"{owner} takes a gradtx transformation, got {tx!r}")
+    if tx.transform().gradient_params is not None:
+        raise ValueError(
+            f"{owner}: {tx!r} needs its gradient at tx.gradient_params(params, state). With {where} it would be "
+            "another method, silently. Use gradtx.sgd(learning_rate, momentum, nesterov=True): it is Nesterov's "
+            "method with the gradient at params"
+        )
+
+
+def from_optax(tx: GradientTransformation, restored: Any, params: Any = None, *, count: int | None = None) -> Any:
+    """The state of an optax optimizer as the state of `tx`, the same optimizer of gradtx.
+
+        restored = orbax.checkpoint.StandardCheckpointer().restore(path)     # of optax.adam: [{count, mu, nu}, None]
+        state = gradtx.interop.from_optax(tx, restored)
+
+    Training goes on as it would with optax, except for rounding. Arrays get the dtypes that `tx.init` gives them
+    (float32 accumulators for half precision). Those that have them already are shared with `restored`, not copied.
+    `optax.masked` and `optax.inject_hyperparams` are looked through; the hyperparameters are those of `tx`.
+
+    What optax does not keep is a count where the learning rate (or weight decay) is a number. It is taken from
+    another count in the state; where there is none, it is `count`, or 0 if `tx` has no schedule that would read it.
+
+    Args:
+        tx: With the stages of the optax optimizer, in its order.
+        restored: An optax state, or what is left of one without its classes: lists, dicts and `None`. A state of
+            `tx` itself that lost its classes will do as well.
+        params: Arrays or `ShapeDtypeStruct`s. Needed where the parameters hold other containers than dicts and lists
+            and `restored` has lost them, or where nothing in it is like the parameters and `tx` has to see them.
+        count: How many updates there were, for the places where optax does not keep it.
+
+    Raises:
+        ValueError: The state does not fit: the path is named, what was expected and what came. Or a count is
+            needed and not known.
+        TypeError: A leaf is of another kind of number.
+    """
+    _refuse_look_ahead(tx, "from_optax", "the state of optax.sgd, whose velocity does not hold the learning rate,")
+    target = _target(tx, restored, params)
+    specs, structure = jax.tree.flatten(target)
+    places = list(_visit(structure.unflatten(range(len(specs))), keep=True))
+    _compare_types(places, restored)
+    wanted = {words: node for words, node in places if isinstance(node, int)}
+    look_through = not any("hyperparams" in words for words in wanted)
+    source = _leaves(restored, keep=not look_through)
+
+    missing = [words for words in wanted if words not in source]
+    for words in missing:
+        if words[-1:] != ("count",):
+            raise ValueError(
+                f"from_optax: the optax state has nothing at {_at(words)}, where {tx._factory.short} keeps "
+                f"{_describe(specs[wanted[words]])}. {_HINT} It has {_listing(source)}"
+            )
+    surplus = {words: leaf for words, leaf in source.items() if words not in wanted}
+    if surplus:
+        raise ValueError(
+            f"from_optax: the optax state has {_listing(surplus)}, for which {tx._factory.short} has no place. {_HINT}"
+        )
+    if missing:
+        value = _missing_count(tx, restored, count, missing[0])
+        # An array for each: a state to be donated must not hold one buffer twice.
+        source.update({words: np.int32(value) for words in missing})
+    leaves = {i: _fit(source[words], specs[i], words) for words, i in wanted.items()}
+    return structure.unflatten([leaves[i] for i in range(len(specs))])
+
+
+_HINT = "Is it the state of another optimizer, or are its stages in another order?"
+
+
+def _target(tx: GradientTransformation, restored: Any, params: Any) -> Any:
+    """The state of `tx` as structs."""
+    if params is not None:
+        return jax.eval_shape(tx.init, params)
+    like = _like_params(restored)
+    try:
+        return jax.eval_shape(tx.init, jax.ShapeDtypeStruct((), jnp.float32) if like is None else like)
+    except Exception as error:  # whatever tx.init does not like about the stand-in
+        raise ValueError(
+            "from_optax: the structure of the parameters cannot be read off this state; give them, too: "
+            f"from_optax(tx, restored, params). ({error})"
+        ) from error
+
+
+def _like_params(restored: Any) -> Any:
+    """Structs like the parameters: the largest of the fields that are, in the widest dtypes of all that are alike."""
+    found = sorted(_moments(restored), key=lambda tree: -len(jax.tree.leaves(tree)))
+    alike = [tree for tree in found if jax.tree.structure(tree) == jax.tree.structure(found[0])]
+
+    def struct(*leaves: Any) -> jax.ShapeDtypeStruct:
+        with jax.numpy_dtype_promotion("standard"):
+            dtype = jnp.result_type(*[getattr(leaf, "dtype", jnp.float32) for leaf in leaves])
+        return jax.ShapeDtypeStruct(np.shape(leaves[0]), dtype)
+
+    return jax.tree.map(struct, *alike) if alike else None
+
+
+def _moments(node: Any) -> Iterator[Any]:
+    children = _children(node)
+    # A stage of a named chain may be called `ema`, too; but a state has no other fields than these.
+    is_state = all(name in (*_LIKE_PARAMS, "count") for name, _ in children)
+    for name, child in children:
+        if is_state and name in _LIKE_PARAMS:
+            yield child
+        else:
+            yield from _moments(child)
+
+
+def _children(node: Any) -> list[tuple[str, Any]]:
+    """What a plain container holds, by name; nothing for anything else."""
+    if hasattr(node, "_fields"):
+        return list(zip(node._fields, node, strict=True))
+    if isinstance(node, Mapping):
+        return [(str(key), child) for key, child in node.items()]
+    return [(str(i), child) for i, child in enumerate(node)] if isinstance(node, (tuple, list)) else []
+
+
+def _visit(node: Any, words: Words = (), *, keep: bool) -> Iterator[tuple[Words, Any]]:
+    """Every container and every leaf with its place; wrappers that keep nothing of their own are looked through.
+
+    `keep`: Not through `inject_hyperparams`, whose numbers are wanted.
+    """
+    children = _children(node)
+    inner = dict(children).get("inner_state", node)
+    if inner is not node and (len(children) == 1 or (not keep and "hyperparams" in dict(children))):
+        yield from _visit(inner, words, keep=keep)
+        return
+    if children:
+        yield words, node
+    for name, child in children:
+        yield from _visit(child, (*words, name), keep=keep)
+    if not children:  # a leaf, None, or a node of somebody's own
+        for path, leaf in jax.tree.leaves_with_path(node):
+            keys = (next(getattr(key, a) for a in ("idx", "key", "name") if hasattr(key, a)) for key in path)
+            yield (*words, *map(str, keys)), leaf
+
+
+def _leaves(tree: Any, *, keep: bool) -> dict[Words, Any]:
+    return {words: node for words, node in _visit(tree, keep=keep) if not _children(node)}
+
+
+def _compare_types(places: list[tuple[Words, Any]], restored: Any) -> None:
+    """Two optimizers may keep fields of the same names; where classes are known, they have to have one name."""
+    theirs = {words: type(node) for words, node in _visit(restored, keep=False) if hasattr(node, "_fields")}
+    for words, node in places:
+        came = theirs.get(words, type(node))
+        if hasattr(node, "_fields") and not isinstance(node, _SCHEDULED) and came.__name__ != type(node).__name__:
+            raise ValueError(
+                f"from_optax: the optax state has a {came.__name__} at {_at(words)}, where tx keeps a "
+                f"{type(node).__name__}. {_HINT}"
+            )
+
+
+def _missing_count(tx: GradientTransformation, restored: Any, count: int | None, words: Words) -> int:
+    """How many updates there were: as told, as another count has it, or 0 where nothing reads it."""
+    leaves = _leaves(restored, keep=True).items()
+    known = {int(leaf) for words, leaf in leaves if words[-1:] == ("count",) and np.ndim(leaf) == 0}
+    if count is None and len(known) != 1 and (known or not _is_constant(tx)):
+        reason = f"it has several counts, {sorted(known)}" if known else "optax keeps none for a constant rate"
+        raise ValueError(
+            f"from_optax: the number of updates at {_at(words)} is needed for a schedule and cannot be read off the "
+            f"optax state ({reason}). Give it: from_optax(tx, restored, count=...)"
+        )
+    return count if count is not None else next(iter(known), 0)
+
+
+def _is_constant(node: Any) -> bool:
+    """Whether no schedule can be in `node`: every factory is gradtx's own, and no argument is one."""
+    if isinstance(node, Schedule):
+        return False
+    if not isinstance(node, GradientTransformation):
+        return True
+    if not node._factory.name.startswith("gradtx."):
+        made = node._run()
+        return isinstance(made, GradientTransformation) and _is_constant(made)
+    inside = jax.tree.leaves(node._data, is_leaf=lambda part: isinstance(part, (GradientTransformation, Schedule)))
+    return all(map(_is_constant, inside))
+
+
+def _fit(value: Any, spec: jax.ShapeDtypeStruct, words: Words) -> jax.Array:
+    """`value` as `spec` has it; shared if it is so already."""
+    if not isinstance(value, (jax.Array, np.ndarray, np.generic, int, float, complex)):
+        raise TypeError(f"from_optax: {_at(words)} must be an array, got {value!r} ({type(value).__name__})")
+    if np.shape(value) != spec.shape:
+        raise ValueError(f"from_optax: {_at(words)} has shape {np.shape(value)}, expected {spec.shape}")
+    array = value if isinstance(value, jax.Array) else jnp.array(value)
+    if jnp.iscomplexobj(array) and jnp.issubdtype(spec.dtype, jnp.floating) and not np.any(np.imag(array)):
+        array = array.real  # optax starts the second moment of complex parameters as complex zeros
+    kinds = (jnp.integer, jnp.floating, jnp.complexfloating, jnp.inexact)
+    to_complex = jnp.issubdtype(spec.dtype, jnp.complexfloating)
+    kind = jnp.inexact if to_complex else next((k for k in kinds if jnp.issubdtype(spec.dtype, k)), spec.dtype)
+    if not jnp.issubdtype(array.dtype, kind):
+        raise TypeError(f"from_optax: {_at(words)} is {_describe(array)}, expected {_describe(spec)}")
+    return array.astype(spec.dtype)
+
+
+def _at(words: Words) -> str:
+    return f"`{'.'.join(words)}`" if words else "its root"
+
+
+def _describe(leaf: Any) -> str:
+    return f"{jnp.result_type(leaf)}{list(np.shape(leaf))}"
+
+
+def _listing(leaves: dict[Words, Any]) -> str:
+    shown = [_at(words) for words in list(leaves)[:4]]
+    return ", ".join([*shown, "..."][: len(leaves)]) if shown else "no arrays at all"

@@ -1,0 +1,39 @@
+"""How the tests run JAX: strict about dtypes and ranks, annotations executed, 8 virtual devices."""
+
+import os
+import pathlib
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+install_import_hook("gradtx", "beartype.beartype")
+
+
+@pytest.fixture
+def x64():
+    """64-bit dtypes, for this test alone."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def standard_promotion():
+    """JAX's default promotion: optax needs it (a count to the power of a float)."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def tfds_dir() -> pathlib.Path:
+    """Where TensorFlow Datasets finds the real data; without it the test is skipped, and says so."""
+    shared = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds"
+    place = pathlib.Path(os.environ.get("TFDS_DATA_DIR", shared))
+    if not (place / "mnist").is_dir():
+        pytest.skip(f"no prepared MNIST in {place}: set TFDS_DATA_DIR")
+    return place

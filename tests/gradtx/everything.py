@@ -1,0 +1,67 @@
+"""One table of every part and every optimizer, with what each is allowed to refuse."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import gradtx
+
+
+class Entry(NamedTuple):
+    """A transformation, and the columns of the conformance table."""
+
+    tx: Any
+    refuses: tuple[str, ...] = ()
+    sign: Any = "auto"
+
+
+def matrices(params: Any) -> Any:
+    """A mask that leaves vectors out, where there are matrices."""
+    wide = jax.tree.map(lambda p: p.ndim > 1, params)
+    return wide if any(jax.tree.leaves(wide)) else True
+
+
+EVERYTHING = {
+    "identity": Entry(gradtx.identity()),
+    "stateless": Entry(gradtx.stateless(lambda updates, params: updates)),
+    "scale": Entry(gradtx.scale(2.0)),
+    "scale_by_schedule": Entry(gradtx.scale_by_schedule(gradtx.linear_schedule(1.0, 0.5, 10))),
+    "scale_by_learning_rate": Entry(gradtx.scale_by_learning_rate(0.1)),
+    "scale_by_learning_rate(flip_sign=False)": Entry(gradtx.scale_by_learning_rate(0.1, flip_sign=False), sign="keeps"),
+    "set_to_zero": Entry(gradtx.set_to_zero()),
+    "momentum": Entry(gradtx.momentum(0.9)),
+    "momentum(nesterov)": Entry(gradtx.trace(0.9, nesterov=True)),
+    "momentum(accumulator_dtype)": Entry(gradtx.momentum(0.9, accumulator_dtype=jnp.float32), ("complex",)),
+    "ema": Entry(gradtx.ema(0.9)),
+    "ema(debias=False)": Entry(gradtx.ema(0.9, debias=False)),
+    "bias_correction": Entry(gradtx.bias_correction(0.9)),
+    "scale_by_rms": Entry(gradtx.scale_by_rms()),
+    "scale_by_rms(outside, corrected)": Entry(gradtx.scale_by_rms(0.9, 1e-8, 0.1, False, True)),
+    "scale_by_rss": Entry(gradtx.scale_by_rss()),
+    "scale_by_rss(0, outside)": Entry(gradtx.scale_by_rss(0.0, 1e-10, eps_in_sqrt=False)),
+    "scale_by_adadelta": Entry(gradtx.scale_by_adadelta()),
+    "scale_by_adam": Entry(gradtx.scale_by_adam()),
+    "scale_by_adam(nesterov, eps_root)": Entry(gradtx.scale_by_adam(eps_root=1e-6, nesterov=True)),
+    "scale_by_adam(no eps)": Entry(gradtx.scale_by_adam(eps=0.0)),
+    "add_decayed_weights": Entry(gradtx.add_decayed_weights(0.01)),
+    "clip": Entry(gradtx.clip(1.0), ("complex",)),
+    "clip_by_global_norm": Entry(gradtx.clip_by_global_norm(1.0)),
+    "chain": Entry(gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.ema(0.9), gradtx.scale(0.5))),
+    "named_chain": Entry(gradtx.named_chain(("norm", gradtx.scale_by_rms()), ("rate", gradtx.scale(0.5)))),
+    "sgd": Entry(gradtx.sgd(0.1)),
+    "sgd(momentum)": Entry(gradtx.sgd(0.1, 0.9)),
+    "sgd(nesterov)": Entry(gradtx.sgd(0.1, 0.9, nesterov=True)),
+    "nag": Entry(gradtx.nag(0.1, 0.9)),
+    "adagrad": Entry(gradtx.adagrad(0.1)),
+    "adadelta": Entry(gradtx.adadelta()),
+    "rmsprop": Entry(gradtx.rmsprop(0.1)),
+    "rmsprop(momentum)": Entry(gradtx.rmsprop(0.1, momentum=0.9, nesterov=True, bias_correction=True)),
+    "adam": Entry(gradtx.adam(0.1)),
+    "adam(schedule)": Entry(gradtx.adam(gradtx.warmup_cosine_decay_schedule(0.01, 0.1, 2, 10))),
+    "adam(plain callable)": Entry(gradtx.adam(lambda count: 0.1 / (1.0 + jnp.asarray(count, jnp.float32)))),
+    "adamw": Entry(gradtx.adamw(0.1)),
+    "adamw(mask)": Entry(gradtx.adamw(0.1, mask=matrices)),
+    "foreign": Entry(gradtx.chain(optax.scale(2.0), gradtx.scale_by_rms())),
+}
