@@ -18,7 +18,8 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike, DTypeLike
+from jax.core import Tracer
+from jax.typing import DTypeLike
 from jaxtyping import AbstractArray, PyTree
 
 Kind = Literal["data", "static"]
@@ -51,7 +52,8 @@ FINITE = Range("a finite number")
 Data = Annotated[Any, "data"]
 Static = Annotated[Any, "static"]
 
-Scalar = Annotated[ArrayLike, "data"]
+Number = float | jax.Array | np.ndarray | np.floating | np.integer
+Scalar = Annotated[Number, "data"]
 NonNegative = Annotated[Scalar, Range("a finite number >= 0", low=0.0)]
 Positive = Annotated[Scalar, Range("a finite number > 0", low=0.0, low_open=True)]
 Decay = Annotated[Scalar, Range("in [0, 1)", low=0.0, high=1.0, mend="A decay of 1 would never let a new value in.")]
@@ -76,8 +78,9 @@ def kind_of(annotation: Any) -> Kind | None:
         return None
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        marked = [mark for mark in parts[1:] if mark in ("data", "static")]
-        return marked[0] if marked else kind_of(parts[0])
+        if "data" in parts[1:] or "static" in parts[1:]:
+            return "data" if "data" in parts[1:] else "static"
+        return kind_of(parts[0])
     if origin in (typing.Union, types.UnionType, list, tuple, set, frozenset, collections.abc.Sequence):
         return _agreed(annotation, [part for part in parts if part is not Ellipsis])
     if origin in (dict, collections.abc.Mapping):
@@ -95,7 +98,7 @@ def kind_of(annotation: Any) -> Kind | None:
 
 
 def _agreed(annotation: Any, parts: list[Any]) -> Kind | None:
-    kinds = {kind_of(part) for part in parts} - {None}
+    kinds: set[Kind] = {kind for kind in map(kind_of, parts) if kind is not None}
     if len(kinds) > 1:
         raise TypeError(f"annotation {annotation!r} mixes data and static")
     return kinds.pop() if kinds else None
@@ -148,8 +151,8 @@ class Argument:
             adopters=adopters,
             convert=converts[0] if converts else None,
             container=variadic or bool(origins.intersection(containers)),
-            numbers=ArrayLike in nodes,
-            free=kind == "data" and not adopters and ArrayLike not in nodes,
+            numbers=Number in nodes,
+            free=kind == "data" and not adopters and Number not in nodes,
             static_types=_plain_types(annotation) if kind == "static" else (),
         )
 
@@ -208,7 +211,7 @@ def number(value: Any, where: str, range_: Range, expected: str, *, validate: bo
             raise TypeError(f"{where} must be real, got an array of {value.dtype}")
         if not jnp.issubdtype(value.dtype, jnp.floating):
             value = value.astype(jnp.result_type(float))
-        if validate and not isinstance(value, jax.core.Tracer):
+        if validate and not isinstance(value, Tracer):
             concrete = np.asarray(value, dtype=np.float64)
             if not range_.holds(concrete):
                 raise ValueError(_outside(where, range_, np.array2string(concrete, threshold=8)))

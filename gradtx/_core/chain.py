@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import jax
 
@@ -27,7 +27,7 @@ def chain(*transforms: TransformLike) -> Transform:
             `gradient_params` is not the last.
         TypeError: An argument is not a pair.
     """
-    return _compose("chain", [str(i) for i in range(len(transforms))], transforms, tuple, tuple)
+    return _compose("chain", [str(i) for i in range(len(transforms))], cast(Any, transforms), tuple, tuple)
 
 
 def _by_name(pairs: Any) -> Any:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from .arguments import Argument
 
@@ -254,7 +255,7 @@ class _Static:
 
 
 def _frozen(leaf: Any) -> Any:
-    if isinstance(leaf, jax.core.Tracer):
+    if isinstance(leaf, Tracer):
         raise TypeError(f"a static argument must be concrete, got the tracer {leaf}")
     if isinstance(leaf, (jax.Array, np.ndarray)):
         leaf = np.array(leaf)
@@ -269,7 +270,7 @@ def _static_key(value: Any) -> Any:
 
 def _key(leaf: Any) -> Any:
     """Hashable, equal for the same value of the same kind: 1, 1.0, True and a float32 array of 1 all differ."""
-    if isinstance(leaf, jax.core.Tracer):
+    if isinstance(leaf, Tracer):
         raise TypeError(f"{leaf} is a tracer: only concrete hyperparameters hash")
     if isinstance(leaf, (jax.Array, np.ndarray)):
         weak = getattr(leaf, "weak_type", False)
@@ -281,7 +282,7 @@ def _key(leaf: Any) -> Any:
 def _same(a: Any, b: Any) -> bool:
     if a is b:
         return True
-    if isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer):
+    if isinstance(a, Tracer) or isinstance(b, Tracer):
         return False
     try:
         return _key(a) == _key(b)
@@ -290,7 +291,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, (jax.Array, np.ndarray)) and not isinstance(value, jax.core.Tracer):
+    if isinstance(value, (jax.Array, np.ndarray)) and not isinstance(value, Tracer):
         # As many figures as name a float32: 0.001, not 0.0010000000474974513.
         return f"{np.array2string(np.asarray(value), separator=', ', threshold=8)}:{value.dtype}"
     if callable(value) and not isinstance(value, Configured):

@@ -2,7 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+
+from .arguments import Number
 
 
 @jax.custom_jvp
@@ -23,12 +24,12 @@ def _safe_sqrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tup
     return root, jnp.where(positive, dx / jnp.where(positive, 2 * root, 1), 0)
 
 
-def nonzero(x: ArrayLike) -> jax.Array:
+def nonzero(x: Number) -> jax.Array:
     """A divisor: `x`, and 1 where it is 0, so that 0 / 0 is 0 in value and in derivative."""
     return jnp.where(jnp.asarray(x) == 0, jnp.ones_like(x), x)
 
 
-def power(base: jax.Array, exponent: ArrayLike) -> jax.Array:
+def power(base: jax.Array, exponent: Number) -> jax.Array:
     """`base ** exponent` for a base >= 0; where the base is 0, no derivative (0 ** p has NaN there)."""
     return jnp.where(base > 0, nonzero(base) ** exponent, jnp.where(jnp.asarray(exponent) > 0, 0.0, 1.0))
 

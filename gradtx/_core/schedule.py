@@ -2,16 +2,17 @@
 
 import functools
 from collections.abc import Callable
-from typing import Annotated, Any, ParamSpec, overload
+from typing import Annotated, Any, ParamSpec, cast, overload
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from .arguments import Range, Scalar
+from .arguments import Number, Range, Scalar
 from .configured import Configured, configured
 
 P = ParamSpec("P")
+Step = Callable[[jax.Array], Number]
 
 
 class Schedule(Configured):
@@ -57,9 +58,9 @@ LearningRate = Annotated[
 
 
 @overload
-def schedule(function: Callable[P, Callable[[jax.Array], jax.Array]]) -> Callable[P, Schedule]: ...
+def schedule(function: Callable[P, Step]) -> Callable[P, Schedule]: ...
 @overload
-def schedule(*, name: str) -> Callable[[Callable[P, Callable[[jax.Array], jax.Array]]], Callable[P, Schedule]]: ...
+def schedule(*, name: str) -> Callable[[Callable[P, Step]], Callable[P, Schedule]]: ...
 def schedule(function: Any = None, *, name: str | None = None) -> Any:
     """Make calls of a factory of schedules into data.
 
@@ -79,15 +80,15 @@ def schedule(function: Any = None, *, name: str | None = None) -> Any:
 
 
 @schedule
-def foreign_schedule(function: Callable) -> Callable[[jax.Array], jax.Array]:
+def foreign_schedule(function: Callable) -> Step:
     """Somebody else's schedule, a plain function of the integer count, as a static node."""
     return function
 
 
-def value_at(value: ArrayLike | Schedule, count: jax.Array, dtype: DTypeLike) -> jax.Array:
+def value_at(value: ScalarOrSchedule, count: jax.Array, dtype: DTypeLike) -> jax.Array:
     """A hyperparameter that may be scheduled, at step `count`, as a scalar of `dtype`."""
     if not isinstance(value, Schedule):
-        return jnp.asarray(value).astype(dtype)
+        return jnp.asarray(cast(Number, value)).astype(dtype)
     if value._factory.constructor is foreign_schedule:
         return value(count).astype(dtype)
     return value(count.astype(dtype))

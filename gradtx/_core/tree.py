@@ -96,7 +96,7 @@ def _chunks(group: list[int]) -> list[list[int]]:
 @functools.lru_cache(maxsize=1024)
 def _lifted(kernel: Kernel, width: int, flags: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
     @functools.wraps(kernel)
-    def one(leaves: tuple[Any, ...], scalars: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def kernel_on_leaves(leaves: tuple[Any, ...], scalars: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         arrays = [jnp.asarray(leaf) for leaf in leaves]
         real = kernel_dtype(*(a.dtype for a in arrays))
         wide = [a.astype(in_precision(a.dtype, real)) for a in arrays]
@@ -106,7 +106,7 @@ def _lifted(kernel: Kernel, width: int, flags: tuple[tuple[str, Any], ...]) -> C
         out = out if width > 1 else (out,)
         return tuple(new.astype(old.dtype) for new, old in zip(out, arrays[:width], strict=True))
 
-    one = jax.jit(one)
+    one = jax.jit(kernel_on_leaves)
 
     @functools.wraps(kernel)
     def several(rows: list[tuple[Any, ...]], scalars: tuple[jax.Array, ...]) -> list[tuple[jax.Array, ...]]:

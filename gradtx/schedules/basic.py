@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
-from .._core.arguments import NonNegative, Positive, Scalar
+from .._core.arguments import NonNegative, Number, Positive, Scalar
 from .._core.maths import nonzero
 from .._core.maths import power as to_the
-from .._core.schedule import schedule
-
-Step = Callable[[jax.Array], jax.Array]
+from .._core.schedule import Step, schedule
 
 
-def progress(step: jax.Array, begin: ArrayLike, length: ArrayLike) -> jax.Array:
+def progress(step: jax.Array, begin: Number, length: Number) -> jax.Array:
     """The part of a transition that is done at `step`, in [0, 1]. One of length 0 is never begun, as in optax."""
     done = jnp.clip(step - begin, 0, length) / nonzero(length)
     return jnp.where(length > 0, done, 0)
@@ -53,7 +48,7 @@ def polynomial_schedule(
         ValueError: `power` or a number of steps is negative.
     """
 
-    def value(step: jax.Array) -> jax.Array:
+    def value(step: jax.Array) -> Number:
         left = 1 - progress(step, transition_begin, transition_steps)
         return (init_value - end_value) * to_the(left, power) + end_value
 
@@ -101,7 +96,7 @@ def exponential_decay(
         ValueError: `transition_steps` is not positive, or a number of steps or `decay_rate` is negative.
     """
 
-    def value(step: jax.Array) -> jax.Array:
+    def value(step: jax.Array) -> Number:
         exponent = jnp.maximum(step - transition_begin, 0) / transition_steps
         exponent = jnp.floor(exponent) if staircase else exponent
         decayed = init_value * decay_rate**exponent

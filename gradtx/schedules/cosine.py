@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
-from .._core.arguments import NonNegative, Positive, Scalar
+from .._core.arguments import NonNegative, Number, Positive, Scalar
 from .._core.maths import nonzero, power
-from .._core.schedule import schedule
-from .basic import Step, progress
+from .._core.schedule import Step, schedule
+from .basic import progress
 
 
-def _cosine(step: jax.Array, length: ArrayLike, exponent: ArrayLike) -> jax.Array:
+def _cosine(step: jax.Array, length: Number, exponent: Number) -> jax.Array:
     """From 1 to 0 over `length` steps, along half a cosine to the power `exponent`."""
     share = jnp.clip(step / nonzero(length), 0, 1)
     half = (1 + jnp.cos(jnp.pi * share)) / 2
@@ -62,7 +61,7 @@ def warmup_cosine_decay_schedule(
         ValueError: A number of steps is negative, or `decay_steps` is not positive.
     """
 
-    def value(step: jax.Array) -> jax.Array:
+    def value(step: jax.Array) -> Number:
         rising = init_value + (peak_value - init_value) * progress(step, jnp.zeros_like(step), warmup_steps)
         falling = end_value + (peak_value - end_value) * _cosine(
             step - warmup_steps,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import jax
 import jax.numpy as jnp
 
-from .._core.arguments import Convert, NonNegative, Scalar
-from .._core.schedule import ScalarOrSchedule, Schedule, schedule
-from .basic import Step
+from .._core.arguments import Convert, NonNegative, Number, Scalar
+from .._core.schedule import ScalarOrSchedule, Schedule, Step, schedule
 
 
 def _pairs(boundaries: Any) -> Any:
@@ -37,9 +36,9 @@ def piecewise_constant_schedule(
         ValueError: A boundary or a factor is negative.
     """
 
-    def value(step: jax.Array) -> jax.Array:
+    def value(step: jax.Array) -> Number:
         current = jnp.asarray(init_value)
-        for boundary, factor in boundaries_and_scales or ():
+        for boundary, factor in cast(Sequence[tuple[Number, Number]], boundaries_and_scales or ()):
             current = current * jnp.where(step >= boundary, factor, 1)
         return current
 
@@ -65,7 +64,7 @@ def join_schedules(
             f"join_schedules: {len(schedules)} schedules need {len(schedules) - 1} boundaries, got {len(boundaries)}"
         )
 
-    def value(step: jax.Array) -> jax.Array:
+    def value(step: jax.Array) -> Number:
         current = _at(schedules[0], step)
         for boundary, following in zip(boundaries, schedules[1:], strict=True):
             current = jnp.where(step < boundary, current, _at(following, step - boundary))

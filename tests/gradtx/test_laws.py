@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from everything import EVERYTHING
+from jax.core import Tracer
 
 import gradtx
 from gradtx import EmptyState, Scalar, Transform, transformation
@@ -111,7 +112,7 @@ def replicated_init(params: Any) -> Any:
     return jax.tree.map(
         lambda p: (
             jnp.zeros_like(p, jnp.float32)
-            if isinstance(p, jax.core.Tracer)
+            if isinstance(p, Tracer)
             else jax.device_put(np.zeros(p.shape, np.float32), everywhere)
         ),
         params,
