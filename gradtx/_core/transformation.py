@@ -121,7 +121,9 @@ class Transform:
 
     def apply(self, owner: str, updates: Any, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
         """`update`, with the extra arguments that it declares and no others; errors name `owner`."""
-        selected = self.declared.select(owner, params, extra)
+        # A composed update hands everything on; its parts select, and name themselves in errors.
+        own = needs_of(self.update)
+        selected = extra if own.everything else own.select(owner, params, extra)
         if self.state_type is not None and not isinstance(state, self.state_type):
             raise TypeError(
                 f"{owner} expected a state of type {self.state_type.__name__}, got {type(state).__name__}. "
@@ -246,7 +248,8 @@ def foreign(init: Callable, update: Callable) -> Transform:
     needs = needs_of(update)
 
     def foreign_update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        new, state = update(widen(updates), state, widen(params), **extra)
+        selected = needs.select("a foreign update", params, extra)
+        new, state = update(widen(updates), state, widen(params), **selected)
         return restore(new, updates), state
 
     return Transform(lambda params: init(widen(params)), foreign_update, needs=needs)

@@ -1,0 +1,133 @@
+"""Bad input, as a table: every row raises, and says what came, what was expected, where, and how to mend it."""
+
+# The rows are wrong on purpose, and pyright sees many of them too.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradtx
+
+PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
+ADAM = gradtx.adam(1e-3)
+STATE = ADAM.init(PARAMS)
+
+
+def update(tx: Any, updates: Any = PARAMS, params: Any = None, state: Any = None) -> Any:
+    return tx.update(updates, tx.init(PARAMS) if state is None else state, params)
+
+
+ROWS: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
+    # Arguments
+    "a negative rate": (ValueError, "adam: `learning_rate` must be a finite number >= 0, got -0.1. The step goes "
+                        "against the gradient already", lambda: gradtx.adam(-0.1)),
+    "a NaN rate": (ValueError, "sgd: `learning_rate` must be a finite number >= 0, got nan", lambda: gradtx.sgd(np.nan)),
+    "an infinite rate": (ValueError, "got inf", lambda: gradtx.sgd(float("inf"))),
+    "a batch with one bad rate": (ValueError, r"`learning_rate` must be .* got \[ 0.1 -0.2\]",
+                                  lambda: gradtx.sgd(np.array([0.1, -0.2]))),
+    "a JAX array with a NaN": (ValueError, "`learning_rate` must be", lambda: gradtx.sgd(jnp.array([0.1, jnp.nan]))),
+    "a string for a rate": (TypeError, r"adam: `learning_rate` must be a number or an array of floats or a schedule "
+                            r"\(a function of the step\), got '0.1' \(str\)", lambda: gradtx.adam("0.1")),
+    "a bool for a rate": (TypeError, r"`learning_rate` must be .* got True \(bool\)", lambda: gradtx.adam(True)),
+    "a bool array": (TypeError, "`step_size` must be", lambda: gradtx.scale(np.array([True]))),
+    "a complex number": (TypeError, "`step_size` must be", lambda: gradtx.scale(1j)),
+    "a complex array": (TypeError, "`step_size` must be real, got an array of complex64",
+                        lambda: gradtx.scale(jnp.ones(2, jnp.complex64))),
+    "a list of rates": (TypeError, "`learning_rate` must be", lambda: gradtx.sgd([0.1, 0.2])),
+    "a decay of 1": (ValueError, r"momentum: `decay` must be in \[0, 1\), got 1.0. A decay of 1", lambda: gradtx.momentum(1)),
+    "a decay above 1": (ValueError, r"adam: `b2` must be in \[0, 1\), got 1.5", lambda: gradtx.adam(1e-3, b2=1.5)),
+    "a negative eps": (ValueError, "rmsprop: `eps` must be a finite number >= 0", lambda: gradtx.rmsprop(1e-3, eps=-1)),
+    "a negative accumulator": (ValueError, "adagrad: `initial_accumulator_value` must", lambda: gradtx.adagrad(1e-3, -1.0)),
+    "a norm of 0": (ValueError, "clip_by_global_norm: `max_norm` must be a finite number > 0, got 0.0",
+                    lambda: gradtx.clip_by_global_norm(0)),
+    "a negative weight decay": (ValueError, "adamw: `weight_decay` must be", lambda: gradtx.adamw(1e-3, weight_decay=-1)),
+    "a string for a flag": (TypeError, r"sgd: `nesterov` must be bool, got 'yes' \(str\)",
+                            lambda: gradtx.sgd(0.1, nesterov="yes")),
+    "an integer accumulator": (TypeError, "an accumulator needs a floating or complex dtype, got int32",
+                               lambda: gradtx.momentum(0.9, accumulator_dtype=jnp.int32)),
+    "a missing rate": (TypeError, "adam: missing a required argument: 'learning_rate'; it takes learning_rate, b1",
+                       lambda: gradtx.adam()),
+    "an unknown argument": (TypeError, "adam: got an unexpected keyword argument 'lr'; it takes learning_rate",
+                            lambda: gradtx.adam(0.1, lr=0.1)),
+    "a transformation for a rate": (TypeError, "sgd: `learning_rate` must be a number", lambda: gradtx.sgd(ADAM)),
+    "a negative step count": (ValueError, "linear_schedule: `transition_steps` must be",
+                              lambda: gradtx.linear_schedule(1.0, 0.0, -5)),
+    "no steps to decay over": (ValueError, "cosine_decay_schedule: `decay_steps` must be a finite number > 0",
+                               lambda: gradtx.cosine_decay_schedule(1.0, 0)),
+    "a bad boundary": (ValueError, r"piecewise_constant_schedule: `boundaries_and_scales`\[0\]\[1\] must be",
+                       lambda: gradtx.piecewise_constant_schedule(1.0, {10: -0.5})),
+    "too few boundaries": (ValueError, "2 schedules need 1 boundaries, got 0",
+                           lambda: gradtx.join_schedules([gradtx.constant_schedule(1.0)] * 2, [])),
+    "a number in a chain": (TypeError, r"chain: `transforms`\[1\] must be a gradient transformation \(a pair of init "
+                            r"and update\), got 3 \(int\)", lambda: gradtx.chain(ADAM, 3)),
+    "an uncalled factory in a chain": (TypeError, r"chain: `transforms`\[0\] must be a gradient transformation",
+                                       lambda: gradtx.chain(gradtx.adam)),
+    "an unnamed stage": (TypeError, r"named_chain: expected pairs like \('clip', gradtx.clip\(1.0\)\)",
+                         lambda: gradtx.named_chain(ADAM)),
+    "two stages of one name": (ValueError, r"named_chain: names must differ, got \['a', 'a'\]",
+                               lambda: gradtx.named_chain(("a", ADAM), ("a", ADAM))),
+    # Trees
+    "a gradient less": (ValueError, r"updates has nothing at \['b'\], but mu has float32\[3\] there",
+                        lambda: update(ADAM, {"w": PARAMS["w"]})),
+    "a gradient more": (ValueError, r"updates\['extra'\] is float32\[1\], but mu has nothing there",
+                        lambda: update(ADAM, {**PARAMS, "extra": jnp.ones(1)})),
+    "a shape that would broadcast": (ValueError, r"updates\['b'\] has shape \(1,\), but mu\['b'\] has shape \(3,\); they "
+                                     "must be equal, nothing is broadcast", lambda: update(ADAM, {**PARAMS, "b": jnp.ones(1)})),
+    "another container": (ValueError, r"updates has nothing at \['b'\], but mu has",
+                          lambda: update(ADAM, [PARAMS["b"], PARAMS["w"]])),
+    "updates that do not fit the params": (ValueError, r"params\['b'\] has shape \(3,\), but updates\['b'\] has shape \(2,\)",
+                                           lambda: gradtx.apply_updates(PARAMS, {**PARAMS, "b": jnp.ones(2)})),
+    "missing params": (ValueError, r"add_decayed_weights needs params: call tx.update\(updates, state, params\)",
+                       lambda: update(gradtx.adamw(1e-3))),
+    "integer params": (TypeError, r"params\['n'\] has dtype int32, expected a floating or complex array. Leave what is "
+                       "not trained out", lambda: ADAM.init({"n": jnp.arange(3)})),
+    "integer params of an optimizer without state": (TypeError, r"params\['n'\] has dtype int32",
+                                                     lambda: gradtx.sgd(0.1).init({"n": jnp.arange(3)})),
+    "integer gradients": (TypeError, r"updates\['n'\] has dtype int32", lambda: gradtx.scale(2.0).update(
+        {"n": jnp.arange(3)}, gradtx.EmptyState())),
+    "a string in the tree": (TypeError, r"params\['name'\] has type str \('w'\)", lambda: ADAM.init({"name": "w"})),
+    "complex updates to clip": (TypeError, "clip: complex updates have no order; use clip_by_global_norm",
+                                lambda: gradtx.clip(1.0).update({"w": jnp.ones(2, jnp.complex64)}, gradtx.EmptyState())),
+    # States
+    "another optimizer's state": (TypeError, "scale_by_adam expected a state of type ScaleByAdamState, got EmptyState. "
+                                  r"Make it with tx.init\(params\)", lambda: update(ADAM, state=gradtx.sgd(0.1).init(PARAMS))),
+    "a state of another length": (TypeError, "chain expected a tuple of 2 states, got tuple of 3",
+                                  lambda: update(ADAM, state=(*STATE, STATE[0]))),
+    "a state restored as a list": (TypeError, "chain expected a tuple of 2 states, got list of 2",
+                                   lambda: update(ADAM, state=list(STATE))),
+    "no state": (TypeError, "scale_by_rms expected a state of type ScaleByRmsState, got dict",
+                 lambda: update(gradtx.scale_by_rms(), state={})),
+    "a named chain's state by other names": (TypeError, r"named_chain expected a dict of states for \['a'\], got dict",
+                                             lambda: update(gradtx.named_chain(("a", ADAM)), state={"b": STATE})),
+    # Masks
+    "a mask of other names": (ValueError, "the mask does not fit the tree: expected bools like .*or a prefix",
+                              lambda: gradtx.adamw(1e-3, mask={"weights": True}).init(PARAMS)),
+    "a mask that selects nothing": (ValueError, "the mask selects nothing in the tree: .* Leave the weight decay out",
+                                    lambda: gradtx.adamw(1e-3, mask={"w": False, "b": False}).init(PARAMS)),
+    "a mask of numbers": (TypeError, r"mask\['b'\] must be True or False, got 0",
+                          lambda: gradtx.adamw(1e-3, mask={"w": 1, "b": 0}).init(PARAMS)),
+    # Batches and traces
+    "a batch without vmap": (ValueError, r"`learning_rate` has shape \(2,\), expected one number. .*jax.vmap",
+                             lambda: update(gradtx.sgd(jnp.array([0.1, 0.2])))),
+    "a tracer as a static argument": (TypeError, "a static argument must be concrete, got the tracer", lambda: jax.jit(
+        lambda m: gradtx.add_decayed_weights(0.1, mask={"w": m}).init(PARAMS))(True)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_bad_input(row: str) -> None:
+    error, words, call = ROWS[row]
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_tracers_are_not_asked() -> None:
+    rates = jnp.array([-1.0, jnp.nan])
+    jax.vmap(lambda rate: gradtx.adam(rate).learning_rate)(rates)
