@@ -163,8 +163,9 @@ def _like_params(restored: Any) -> Any:
 
 def _moments(node: Any) -> Iterator[Any]:
     children = _children(node)
-    # A stage of a named chain may be called `ema`, too; but a state has no other fields than these.
-    is_state = all(name in (*_LIKE_PARAMS, "count") for name, _ in children)
+    names = [name for name, _ in children]
+    # A stage of a named chain may be called `ema`, too; a state has a count, or no other fields than such.
+    is_state = "count" in names or all(name in _LIKE_PARAMS for name in names)
     for name, child in children:
         if is_state and name in _LIKE_PARAMS:
             yield child

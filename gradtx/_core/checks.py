@@ -32,6 +32,15 @@ def checked_leaves(tree: Any, name: str) -> list[Any]:
     )
 
 
+def check_rank(name: str, value: Any) -> None:
+    """A hyperparameter in use is one number; a batch of them is for vmap. Raises ValueError otherwise."""
+    if np.ndim(value) != 0:
+        raise ValueError(
+            f"`{name}` has shape {np.shape(value)}, expected one number. To run several at once, map over them: "
+            "jax.vmap(step, in_axes=(gradtx.batch_axes(tx), ...))(tx, ...)"
+        )
+
+
 def aligned(names: Sequence[str], trees: Sequence[Any], optional: int) -> tuple[Any, list[list[Any]]]:
     """The leaves of each tree, corresponding, and the structure to put new ones into.
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .arguments import Number
 
@@ -48,4 +49,5 @@ def abs_sq(x: jax.Array) -> jax.Array:
 
 def increment(count: jax.Array) -> jax.Array:
     """`count + 1`, staying at the largest int32 rather than wrapping to a negative step."""
-    return count + (count < jnp.iinfo(count.dtype).max).astype(count.dtype)
+    one = np.ones((), count.dtype)
+    return jax.lax.min(count, np.iinfo(count.dtype).max - one) + one

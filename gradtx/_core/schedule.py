@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from .arguments import Number, Range, Scalar
+from .checks import check_rank
 from .configured import Configured, configured
 
 P = ParamSpec("P")
@@ -85,9 +86,10 @@ def foreign_schedule(function: Callable) -> Step:
     return function
 
 
-def value_at(value: ScalarOrSchedule, count: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """A hyperparameter that may be scheduled, at step `count`, as a scalar of `dtype`."""
+def value_at(name: str, value: ScalarOrSchedule, count: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """The hyperparameter `name`, which may be scheduled, at step `count`: a scalar of `dtype`."""
     if not isinstance(value, Schedule):
+        check_rank(name, value)
         return jnp.asarray(cast(Number, value)).astype(dtype)
     if value._factory.constructor is foreign_schedule:
         return value(count).astype(dtype)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from .checks import aligned, checked_leaves
+from .checks import aligned, check_rank, checked_leaves
 from .precision import compute_dtype, in_precision, kernel_dtype, real_dtype, step_dtype
 
 Kernel = Callable[..., Any]
@@ -62,11 +62,15 @@ def map_leaves(
         return tuple(trees) if width > 1 else trees[0]
     named = list(zip(names[len(columns) :], scalars, strict=False))
     new: list[Any] = [row[:width] for row in rows]
-    for dtypes, group in _groups(rows, optional).items():
-        converted = tuple(_as_scalar(name, value, kernel_dtype(*dtypes[1:])) for name, value in named)
-        run = _lifted(kernel, width, tuple(sorted(flags.items())))
+    run = _lifted(kernel, width, tuple(sorted(flags.items())))
+    # Once a step and not once a leaf: nearly always there is one dtype.
+    converted: dict[np.dtype, tuple[Any, ...]] = {}
+    for (_, *dtypes), group in _groups(rows, optional).items():
+        dtype = kernel_dtype(*dtypes)
+        if dtype not in converted:
+            converted[dtype] = tuple(_as_scalar(name, value, dtype) for name, value in named)
         for indices in _chunks(group):
-            out = run([rows[i] for i in indices], converted)
+            out = run([rows[i] for i in indices], converted[dtype])
             for i, leaves in zip(indices, out, strict=True):
                 new[i] = leaves
     outs = tuple(structure.unflatten(column) for column in zip(*new, strict=True))
@@ -96,7 +100,7 @@ def _chunks(group: list[int]) -> list[list[int]]:
 @functools.lru_cache(maxsize=1024)
 def _lifted(kernel: Kernel, width: int, flags: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
     @functools.wraps(kernel)
-    def kernel_on_leaves(leaves: tuple[Any, ...], scalars: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def kernel_on_leaves(leaves: tuple[Any, ...], scalars: tuple[ArrayLike, ...]) -> tuple[jax.Array, ...]:
         arrays = [jnp.asarray(leaf) for leaf in leaves]
         real = kernel_dtype(*(a.dtype for a in arrays))
         wide = [a.astype(in_precision(a.dtype, real)) for a in arrays]
@@ -106,22 +110,19 @@ def _lifted(kernel: Kernel, width: int, flags: tuple[tuple[str, Any], ...]) -> C
         out = out if width > 1 else (out,)
         return tuple(new.astype(old.dtype) for new, old in zip(out, arrays[:width], strict=True))
 
-    one = jax.jit(kernel_on_leaves)
+    one = jax.jit(kernel_on_leaves, inline=True)
 
     @functools.wraps(kernel)
-    def several(rows: list[tuple[Any, ...]], scalars: tuple[jax.Array, ...]) -> list[tuple[jax.Array, ...]]:
+    def several(rows: list[tuple[Any, ...]], scalars: tuple[ArrayLike, ...]) -> list[tuple[jax.Array, ...]]:
         return [one(row, scalars) for row in rows]
 
     return jax.jit(several)
 
 
-def _as_scalar(name: str, value: ArrayLike, dtype: np.dtype) -> jax.Array:
-    if np.ndim(value) != 0:
-        raise ValueError(
-            f"`{name}` has shape {np.shape(value)}, expected one number. To run several at once, map over them: "
-            "jax.vmap(step, in_axes=(gradtx.batch_axes(tx), ...))(tx, ...)"
-        )
-    return jnp.asarray(value).astype(dtype)
+def _as_scalar(name: str, value: ArrayLike, dtype: np.dtype) -> ArrayLike:
+    check_rank(name, value)
+    # A plain number goes in as a NumPy scalar: converting it costs no dispatch.
+    return np.asarray(value, dtype) if isinstance(value, float) else jnp.asarray(value).astype(dtype)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -66,7 +66,7 @@ def nag(learning_rate: LearningRate, momentum: Decay = 0.9, accumulator_dtype: D
         return NagState(jnp.zeros([], jnp.int32), zeros_like(params, accumulator_dtype))
 
     def update(updates: Any, state: NagState, params: Any = None) -> tuple[Any, NagState]:
-        rate = value_at(learning_rate, state.count, step_dtype(updates))
+        rate = value_at("learning_rate", learning_rate, state.count, step_dtype(updates))
         updates, trace = map_leaves(_nag, [updates, state.trace], [momentum, rate])
         return updates, NagState(increment(state.count), trace)
 
@@ -74,6 +74,6 @@ def nag(learning_rate: LearningRate, momentum: Decay = 0.9, accumulator_dtype: D
         return map_leaves(_look_ahead, [params], [momentum], reads=[state.trace])
 
     def current(state: NagState) -> dict[str, jax.Array]:
-        return {"learning_rate": value_at(learning_rate, state.count, jnp.result_type(float))}
+        return {"learning_rate": value_at("learning_rate", learning_rate, state.count, jnp.result_type(float))}
 
     return Transform(init, update, gradient_params, state_type=NagState, current=current)

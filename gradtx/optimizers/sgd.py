@@ -59,7 +59,7 @@ def sgd(
         buffer, scaling = state
         # The rate of the step that was taken last, which the buffer's look-ahead belongs to.
         last = (scaling.count - 1).clip(0)
-        rate = value_at(learning_rate, last, step_dtype(params))
+        rate = value_at("learning_rate", learning_rate, last, step_dtype(params))
         return map_leaves(_step_back, [params], [rate, momentum], reads=[buffer.trace])
 
     return dataclasses.replace(pair, eval_params=eval_params)

@@ -49,7 +49,9 @@ def polynomial_schedule(
     """
 
     def value(step: jax.Array) -> Number:
-        left = 1 - progress(step, transition_begin, transition_steps)
+        # Not 1 - progress: x / n * n need not be n, and a root would magnify what is left.
+        done = jnp.clip(step - transition_begin, 0, transition_steps)
+        left = jnp.where(transition_steps > 0, (transition_steps - done) / nonzero(transition_steps), 1)
         return (init_value - end_value) * to_the(left, power) + end_value
 
     return value

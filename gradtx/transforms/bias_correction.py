@@ -2,6 +2,7 @@ r"""What a decaying average that began at zero is short of."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from .._core.transformation import Transform, transformation
 from .._core.tree import map_leaves
 
 
+@functools.partial(jax.jit, static_argnames="dtype")
 def correction(decay: ArrayLike, count: jax.Array, dtype: DTypeLike) -> jax.Array:
     """$1 - \\rho^t$, the weight that an average has gathered after `count` updates; a scalar of `dtype`."""
     return 1 - jnp.asarray(decay).astype(dtype) ** count.astype(dtype)

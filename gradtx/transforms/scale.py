@@ -23,10 +23,6 @@ def _scale(updates: jax.Array, factor: jax.Array) -> jax.Array:
     return factor * updates
 
 
-def _descend(updates: jax.Array, learning_rate: jax.Array) -> jax.Array:
-    return -learning_rate * updates
-
-
 def _zero(updates: jax.Array) -> jax.Array:
     return jnp.zeros_like(updates)
 
@@ -73,11 +69,11 @@ def scale_by_schedule(step_size_fn: ScalarOrSchedule) -> Transform:
         return ScaleByScheduleState(jnp.zeros([], jnp.int32))
 
     def update(updates: Any, state: ScaleByScheduleState, params: Any = None) -> tuple[Any, ScaleByScheduleState]:
-        factor = value_at(step_size_fn, state.count, step_dtype(updates))
+        factor = value_at("step_size_fn", step_size_fn, state.count, step_dtype(updates))
         return map_leaves(_scale, [updates], [factor]), ScaleByScheduleState(increment(state.count))
 
     def current(state: ScaleByScheduleState) -> dict[str, jax.Array]:
-        return {"step_size": value_at(step_size_fn, state.count, jnp.result_type(float))}
+        return {"step_size": value_at("step_size_fn", step_size_fn, state.count, jnp.result_type(float))}
 
     return Transform(init, update, state_type=ScaleByScheduleState, current=current)
 
@@ -105,12 +101,12 @@ def scale_by_learning_rate(learning_rate: LearningRate, *, flip_sign: bool = Tru
     def update(
         updates: Any, state: ScaleByLearningRateState, params: Any = None
     ) -> tuple[Any, ScaleByLearningRateState]:
-        rate = value_at(learning_rate, state.count, step_dtype(updates))
-        kernel = _descend if flip_sign else _scale
-        return map_leaves(kernel, [updates], [rate]), ScaleByLearningRateState(increment(state.count))
+        rate = value_at("learning_rate", learning_rate, state.count, step_dtype(updates))
+        factor = -rate if flip_sign else rate
+        return map_leaves(_scale, [updates], [factor]), ScaleByLearningRateState(increment(state.count))
 
     def current(state: ScaleByLearningRateState) -> dict[str, jax.Array]:
-        return {"learning_rate": value_at(learning_rate, state.count, jnp.result_type(float))}
+        return {"learning_rate": value_at("learning_rate", learning_rate, state.count, jnp.result_type(float))}
 
     return Transform(init, update, state_type=ScaleByLearningRateState, current=current)
 

@@ -56,7 +56,7 @@ def add_decayed_weights(weight_decay: WeightDecay = 0.0, mask: Mask = None) -> T
         return AddDecayedWeightsState(jnp.zeros([], jnp.int32))
 
     def update(updates: Any, state: AddDecayedWeightsState, params: Any) -> tuple[Any, AddDecayedWeightsState]:
-        decay = value_at(weight_decay, state.count, step_dtype(updates))
+        decay = value_at("weight_decay", weight_decay, state.count, step_dtype(updates))
         new = AddDecayedWeightsState(increment(state.count))
         if mask is None:
             return map_leaves(_decay, [updates], [decay], reads=[params]), new
