@@ -1,5 +1,7 @@
 """Maths on one array that several transformations share."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,9 +37,13 @@ def power(base: jax.Array, exponent: Number) -> jax.Array:
     return jnp.where(base > 0, nonzero(base) ** exponent, jnp.where(jnp.asarray(exponent) > 0, 0.0, 1.0))
 
 
-def positive(eps: jax.Array) -> jax.Array:
-    """`eps`, made positive by the smallest normal number: a divisor with it is never 0, and nothing else changes."""
-    return eps + jnp.finfo(eps.dtype).tiny
+# Less than the square of anything that matters, and normal in float32: no flushing to zero.
+_TINY = float(np.finfo(np.float32).tiny)
+
+
+def positive(eps: Any) -> Any:
+    """`eps`, made positive: a divisor with it is never 0, and nothing else changes."""
+    return eps + np.asarray(_TINY, eps.dtype)
 
 
 def abs_sq(x: jax.Array) -> jax.Array:
@@ -47,7 +53,7 @@ def abs_sq(x: jax.Array) -> jax.Array:
     return jnp.square(x)
 
 
-def increment(count: jax.Array) -> jax.Array:
+def increment(count: jax.Array | np.ndarray) -> jax.Array:
     """`count + 1`, staying at the largest int32 rather than wrapping to a negative step."""
     one = np.ones((), count.dtype)
     return jax.lax.min(count, np.iinfo(count.dtype).max - one) + one

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 _DOUBLE = frozenset(np.dtype(t) for t in ("float64", "complex128"))
 
@@ -44,6 +44,14 @@ def step_dtype(tree: Any) -> np.dtype:
 def _step_dtype(leaves: Iterable[Any]) -> np.dtype:
     double = any(getattr(leaf, "dtype", None) in _DOUBLE for leaf in leaves)
     return np.dtype(np.float64 if double else np.float32)
+
+
+def scalar(value: ArrayLike, dtype: DTypeLike) -> Any:
+    """A hyperparameter in the dtype of once-a-step scalars, to compute with before the kernels see it.
+
+    A plain number becomes a NumPy scalar: converting it, and arithmetic on it, cost no dispatch.
+    """
+    return np.dtype(dtype).type(value) if isinstance(value, float) else jnp.asarray(value).astype(dtype)
 
 
 def widen(tree: Any) -> Any:

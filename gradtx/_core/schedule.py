@@ -6,6 +6,7 @@ from typing import Annotated, Any, ParamSpec, cast, overload
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from .arguments import Number, Range, Scalar
@@ -86,7 +87,7 @@ def foreign_schedule(function: Callable) -> Step:
     return function
 
 
-def value_at(name: str, value: ScalarOrSchedule, count: jax.Array, dtype: DTypeLike) -> jax.Array:
+def value_at(name: str, value: ScalarOrSchedule, count: jax.Array | np.ndarray, dtype: DTypeLike) -> jax.Array:
     """The hyperparameter `name`, which may be scheduled, at step `count`: a scalar of `dtype`."""
     if not isinstance(value, Schedule):
         check_rank(name, value)

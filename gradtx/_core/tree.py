@@ -11,7 +11,6 @@ which nobody jitted is a handful of compiled calls. Around the kernel, and in no
 
 import functools
 import inspect
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from .checks import aligned, check_rank, checked_leaves
-from .precision import compute_dtype, in_precision, kernel_dtype, real_dtype, step_dtype
+from .precision import compute_dtype, in_precision, kernel_dtype, real_dtype, scalar, step_dtype
 
 Kernel = Callable[..., Any]
 
@@ -60,7 +59,8 @@ def map_leaves(
     rows = list(zip(*columns, strict=True))
     if not rows:
         return tuple(trees) if width > 1 else trees[0]
-    named = list(zip(names[len(columns) :], scalars, strict=False))
+    for name, value in zip(names[len(columns) :], scalars, strict=False):
+        check_rank(name, value)
     new: list[Any] = [row[:width] for row in rows]
     run = _lifted(kernel, width, tuple(sorted(flags.items())))
     # Once a step and not once a leaf: nearly always there is one dtype.
@@ -68,7 +68,7 @@ def map_leaves(
     for (_, *dtypes), group in _groups(rows, optional).items():
         dtype = kernel_dtype(*dtypes)
         if dtype not in converted:
-            converted[dtype] = tuple(_as_scalar(name, value, dtype) for name, value in named)
+            converted[dtype] = tuple(scalar(value, dtype) for value in scalars)
         for indices in _chunks(group):
             out = run([rows[i] for i in indices], converted[dtype])
             for i, leaves in zip(indices, out, strict=True):
@@ -88,13 +88,19 @@ def _groups(rows: list[tuple[Any, ...]], optional: int) -> dict[tuple[Any, ...],
 
 
 def _chunks(group: list[int]) -> list[list[int]]:
-    """A group of n in about sqrt(n) calls of sqrt(n) leaves.
-
-    Each call costs tracing and lowering, and so does each leaf in the first call of a length: with chunks that is
-    2 sqrt(n) and not n.
-    """
-    size = math.isqrt(len(group) - 1) + 1
+    """A group in a few calls of a few leaves each."""
+    size = _chunk_size(len(group))
     return [group[i : i + size] for i in range(0, len(group), size)]
+
+
+@functools.lru_cache(maxsize=1024)
+def _chunk_size(n: int) -> int:
+    """About sqrt(n), and best a divisor of n.
+
+    A call costs tracing and lowering, and so does each leaf in the first call of a length (a shorter last call is
+    another length): n / size + size + rest, in place of n.
+    """
+    return min(range(1, n + 1), key=lambda size: n // size + size + n % size)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -117,12 +123,6 @@ def _lifted(kernel: Kernel, width: int, flags: tuple[tuple[str, Any], ...]) -> C
         return [one(row, scalars) for row in rows]
 
     return jax.jit(several)
-
-
-def _as_scalar(name: str, value: ArrayLike, dtype: np.dtype) -> ArrayLike:
-    check_rank(name, value)
-    # A plain number goes in as a NumPy scalar: converting it costs no dispatch.
-    return np.asarray(value, dtype) if isinstance(value, float) else jnp.asarray(value).astype(dtype)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -49,20 +49,21 @@ def adadelta(
     learning_rate: LearningRate = 1.0,
     rho: Decay = 0.9,
     eps: NonNegative = 1e-6,
-    weight_decay: WeightDecay = 0.0,
+    weight_decay: WeightDecay | None = None,
     weight_decay_mask: Mask = None,
 ) -> GradientTransformation:
     r"""Adadelta: `add_decayed_weights`, `scale_by_adadelta`, then `scale_by_learning_rate`.
 
-    State: (`AddDecayedWeightsState`, `ScaleByAdaDeltaState`, `ScaleByLearningRateState`): two copies of `params`.
-    Needs `params`.
+    State: (`AddDecayedWeightsState` or `EmptyState`, `ScaleByAdaDeltaState`, `ScaleByLearningRateState`): two copies
+    of `params`. Needs `params` if there is a `weight_decay`.
 
     Args:
         learning_rate: eta >= 0, a number or a schedule. The paper has none, which is 1. Differs: optax's default,
             None, leaves the sign as it is and ascends.
         rho: See `gradtx.scale_by_adadelta`.
         eps: See `gradtx.scale_by_adadelta`.
-        weight_decay: See `gradtx.add_decayed_weights`; it enters before the scaling.
+        weight_decay: See `gradtx.add_decayed_weights`; it enters before the scaling. `None`: no such stage. Differs:
+            optax's default is the number 0, which here would be data, and so cost a pass over the parameters.
         weight_decay_mask: See `gradtx.add_decayed_weights`.
 
     Raises:
@@ -71,7 +72,7 @@ def adadelta(
     Source: Zeiler, 2012.
     """
     return chain(
-        add_decayed_weights(weight_decay, weight_decay_mask),
+        identity() if weight_decay is None else add_decayed_weights(weight_decay, weight_decay_mask),
         scale_by_adadelta(rho, eps),
         scale_by_learning_rate(learning_rate),
     )

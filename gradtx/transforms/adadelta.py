@@ -8,16 +8,24 @@ import jax
 
 from .._core.arguments import Decay, NonNegative
 from .._core.maths import abs_sq, positive, safe_sqrt
+from .._core.precision import scalar, step_dtype
 from .._core.transformation import Transform, transformation
 from .._core.tree import map_leaves, zeros_like
 
 
 def _adadelta(
-    updates: jax.Array, e_g: jax.Array, e_x: jax.Array, rho: jax.Array, eps: jax.Array
+    updates: jax.Array,
+    e_g: jax.Array,
+    e_x: jax.Array,
+    rho: jax.Array,
+    gain: jax.Array,
+    eps: jax.Array,
+    divisor_eps: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    e_g = rho * e_g + (1 - rho) * abs_sq(updates)
-    updates = safe_sqrt(e_x + eps) / safe_sqrt(e_g + positive(eps)) * updates
-    return updates, e_g, rho * e_x + (1 - rho) * abs_sq(updates)
+    e_g = rho * e_g + gain * abs_sq(updates)
+    # One root of the ratio, which keeps the compiled step from storing two.
+    updates = safe_sqrt((e_x + eps) / (e_g + divisor_eps)) * updates
+    return updates, e_g, rho * e_x + gain * abs_sq(updates)
 
 
 class ScaleByAdaDeltaState(NamedTuple):
@@ -52,7 +60,10 @@ def scale_by_adadelta(rho: Decay = 0.9, eps: NonNegative = 1e-6) -> Transform:
         return ScaleByAdaDeltaState(zeros_like(params, real=True), zeros_like(params, real=True))
 
     def update(updates: Any, state: ScaleByAdaDeltaState, params: Any = None) -> tuple[Any, ScaleByAdaDeltaState]:
-        updates, e_g, e_x = map_leaves(_adadelta, [updates, state.e_g, state.e_x], [rho, eps])
+        dtype = step_dtype(updates)
+        decay, epsilon = scalar(rho, dtype), scalar(eps, dtype)
+        factors = [decay, 1 - decay, epsilon, positive(epsilon)]
+        updates, e_g, e_x = map_leaves(_adadelta, [updates, state.e_g, state.e_x], factors)
         return updates, ScaleByAdaDeltaState(e_g, e_x)
 
     return Transform(init, update, state_type=ScaleByAdaDeltaState)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from .._core.arguments import Decay, DType, NonNegative
 from .._core.maths import abs_sq, increment, positive, safe_sqrt
-from .._core.precision import step_dtype
+from .._core.precision import scalar, step_dtype
 from .._core.transformation import Transform, transformation
 from .._core.tree import map_leaves, zeros_like
 from .bias_correction import correction
@@ -21,6 +21,8 @@ def _adam(
     nu: jax.Array,
     b1: jax.Array,
     b2: jax.Array,
+    mu_gain: jax.Array,
+    nu_gain: jax.Array,
     eps: jax.Array,
     eps_root: jax.Array,
     mu_scale: jax.Array,
@@ -29,10 +31,10 @@ def _adam(
     *,
     nesterov: bool,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    mu = b1 * mu + (1 - b1) * updates
-    nu = b2 * nu + (1 - b2) * abs_sq(updates)
-    mu_hat = b1 * mu * mu_next + (1 - b1) * updates * mu_scale if nesterov else mu * mu_scale
-    return mu_hat / (safe_sqrt(nu * nu_scale + eps_root) + positive(eps)), mu, nu
+    mu = b1 * mu + mu_gain * updates
+    nu = b2 * nu + nu_gain * abs_sq(updates)
+    mu_hat = b1 * mu * mu_next + mu_gain * updates * mu_scale if nesterov else mu * mu_scale
+    return mu_hat / (safe_sqrt(nu * nu_scale + eps_root) + eps), mu, nu
 
 
 class ScaleByAdamState(NamedTuple):
@@ -85,11 +87,12 @@ def scale_by_adam(
     def update(updates: Any, state: ScaleByAdamState, params: Any = None) -> tuple[Any, ScaleByAdamState]:
         count = increment(state.count)
         dtype = step_dtype(updates)
-        # Reciprocals once a step: one division an entry instead of three.
-        scales = [1 / correction(*bc, dtype) for bc in ((b1, count), (b2, count), (b1, increment(count)))]
-        updates, mu, nu = map_leaves(
-            _adam, [updates, state.mu, state.nu], [b1, b2, eps, eps_root, *scales], nesterov=nesterov
-        )
+        first, second = scalar(b1, dtype), scalar(b2, dtype)
+        # All that is the same for every entry is computed once a step; reciprocals spare two divisions an entry.
+        factors = [first, second, 1 - first, 1 - second, positive(scalar(eps, dtype)), eps_root]
+        weights = [(first, count), (second, count), (first, increment(count))]
+        scales = [1 / correction(decay, after, dtype) for decay, after in weights]
+        updates, mu, nu = map_leaves(_adam, [updates, state.mu, state.nu], [*factors, *scales], nesterov=nesterov)
         return updates, ScaleByAdamState(count, mu, nu)
 
     return Transform(init, update, state_type=ScaleByAdamState)

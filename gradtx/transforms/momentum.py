@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from .._core.arguments import Decay, DType
 from .._core.maths import increment
-from .._core.precision import step_dtype
+from .._core.precision import scalar, step_dtype
 from .._core.transformation import Transform, transformation
 from .._core.tree import map_leaves, zeros_like
 from .bias_correction import correction
@@ -20,8 +20,10 @@ def _momentum(updates: jax.Array, trace: jax.Array, decay: jax.Array, *, nestero
     return (updates + decay * trace if nesterov else trace), trace
 
 
-def _ema(updates: jax.Array, ema: jax.Array, decay: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    ema = decay * ema + (1 - decay) * updates
+def _ema(
+    updates: jax.Array, ema: jax.Array, decay: jax.Array, gain: jax.Array, scale: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    ema = decay * ema + gain * updates
     return ema * scale, ema
 
 
@@ -96,8 +98,10 @@ def ema(decay: Decay, debias: bool = True, accumulator_dtype: DType = None) -> T
 
     def update(updates: Any, state: EmaState, params: Any = None) -> tuple[Any, EmaState]:
         count = increment(state.count)
-        scale = 1 / correction(decay, count, step_dtype(updates)) if debias else 1.0
-        updates, average = map_leaves(_ema, [updates, state.ema], [decay, scale])
+        dtype = step_dtype(updates)
+        rho = scalar(decay, dtype)
+        scale = 1 / correction(rho, count, dtype) if debias else 1.0
+        updates, average = map_leaves(_ema, [updates, state.ema], [rho, 1 - rho, scale])
         return updates, EmaState(count, average)
 
     return Transform(init, update, state_type=EmaState)

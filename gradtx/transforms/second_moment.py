@@ -10,27 +10,28 @@ from jax.typing import ArrayLike
 
 from .._core.arguments import Decay, NonNegative
 from .._core.maths import abs_sq, increment, positive, safe_sqrt
-from .._core.precision import step_dtype
+from .._core.precision import scalar, step_dtype
 from .._core.transformation import Transform, transformation
 from .._core.tree import map_leaves, zeros_like
 from .bias_correction import correction
 
 
 def _root(square: jax.Array, eps: jax.Array, *, eps_in_sqrt: bool) -> jax.Array:
-    """The divisor: sqrt(square + eps) or sqrt(square) + eps, never 0."""
-    return safe_sqrt(square + positive(eps)) if eps_in_sqrt else safe_sqrt(square) + positive(eps)
+    """The divisor: sqrt(square + eps) or sqrt(square) + eps; never 0, since eps is positive."""
+    return safe_sqrt(square + eps) if eps_in_sqrt else safe_sqrt(square) + eps
 
 
 def _rms(
     updates: jax.Array,
     nu: jax.Array,
     decay: jax.Array,
+    gain: jax.Array,
     eps: jax.Array,
     scale: jax.Array,
     *,
     eps_in_sqrt: bool,
 ) -> tuple[jax.Array, jax.Array]:
-    nu = decay * nu + (1 - decay) * abs_sq(updates)
+    nu = decay * nu + gain * abs_sq(updates)
     return updates / _root(nu * scale, eps, eps_in_sqrt=eps_in_sqrt), nu
 
 
@@ -101,16 +102,22 @@ def scale_by_rms(
         nu = _filled(params, initial_scale)
         return ScaleByRmsWithCountState(jnp.zeros([], jnp.int32), nu) if bias_correction else ScaleByRmsState(nu)
 
+    def divide(updates: Any, nu: Any, count: jax.Array | None) -> tuple[Any, Any]:
+        dtype = step_dtype(updates)
+        rho = scalar(decay, dtype)
+        scale = 1.0 if count is None else 1 / correction(rho, count, dtype)
+        factors = [rho, 1 - rho, positive(scalar(eps, dtype)), scale]
+        return map_leaves(_rms, [updates, nu], factors, eps_in_sqrt=eps_in_sqrt)
+
     def plain(updates: Any, state: ScaleByRmsState, params: Any = None) -> tuple[Any, ScaleByRmsState]:
-        updates, nu = map_leaves(_rms, [updates, state.nu], [decay, eps, 1.0], eps_in_sqrt=eps_in_sqrt)
+        updates, nu = divide(updates, state.nu, None)
         return updates, ScaleByRmsState(nu)
 
     def corrected(
         updates: Any, state: ScaleByRmsWithCountState, params: Any = None
     ) -> tuple[Any, ScaleByRmsWithCountState]:
         count = increment(state.count)
-        scale = 1 / correction(decay, count, step_dtype(updates))
-        updates, nu = map_leaves(_rms, [updates, state.nu], [decay, eps, scale], eps_in_sqrt=eps_in_sqrt)
+        updates, nu = divide(updates, state.nu, count)
         return updates, ScaleByRmsWithCountState(count, nu)
 
     if bias_correction:
@@ -146,7 +153,8 @@ def scale_by_rss(
         return ScaleByRssState(_filled(params, initial_accumulator_value))
 
     def update(updates: Any, state: ScaleByRssState, params: Any = None) -> tuple[Any, ScaleByRssState]:
-        updates, total = map_leaves(_rss, [updates, state.sum_of_squares], [eps], eps_in_sqrt=eps_in_sqrt)
+        epsilon = positive(scalar(eps, step_dtype(updates)))
+        updates, total = map_leaves(_rss, [updates, state.sum_of_squares], [epsilon], eps_in_sqrt=eps_in_sqrt)
         return updates, ScaleByRssState(total)
 
     return Transform(init, update, state_type=ScaleByRssState)
