@@ -1,0 +1,1 @@
+"""Comparisons of optimizers, each a command: `python -m experiments list`."""

@@ -1,0 +1,98 @@
+"""Files and directories that appear whole or not at all.
+
+What is new is written beside its place, synced, and moved there by one rename.
+A failure on the way (a full disk, Ctrl-C) removes it, and leaves what was there before untouched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; what the block writes there becomes `path` when it ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """Yield a temporary directory; it takes the place of `path`, and of all in it, when the block ends well.
+
+    A directory cannot be renamed onto a full one, so the former one steps aside first.
+    If the process is killed just between the two renames, it is left as `.<name>.former-*`.
+    """
+    existing = [parent for parent in path.parents if parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{path.name}.new-", dir=path.parent))
+    try:
+        yield staged
+        for file in staged.iterdir():
+            _sync(file)
+        # mkdtemp makes a private directory; results are as readable as any other file.
+        staged.chmod(0o777 & ~_umask())
+        _take_place(staged, path)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        _remove_empty(path.parent, keep=existing[0])
+        raise
+
+
+def check_writable(path: Path, *, free_bytes: int) -> None:
+    """Raise OSError if `path` could not be made now: before hours of work, not after. Leaves no trace."""
+    parent = path.absolute()
+    while not parent.exists():
+        parent = parent.parent
+    with tempfile.TemporaryFile(dir=parent):
+        pass
+    if shutil.disk_usage(parent).free < free_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(parent))
+
+
+def _take_place(staged: Path, path: Path) -> None:
+    if not path.exists():
+        os.replace(staged, path)
+        return
+    former = Path(tempfile.mkdtemp(prefix=f".{path.name}.former-", dir=path.parent))
+    os.replace(path, former)
+    try:
+        os.replace(staged, path)
+    except BaseException:
+        os.replace(former, path)
+        raise
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _remove_empty(directory: Path, *, keep: Path) -> None:
+    """Remove `directory` and its parents below `keep`, as far as they are empty."""
+    with contextlib.suppress(OSError):
+        while directory != keep:
+            directory.rmdir()
+            directory = directory.parent
+
+
+def _sync(file: Path) -> None:
+    """Write through to the disk: on some file systems only this finds out that it is full."""
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

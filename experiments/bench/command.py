@@ -1,0 +1,81 @@
+"""The command `python -m experiments bench`: measure, print, save."""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+from rich.console import Console
+
+from experiments import atomic
+from experiments.bench import eager, report, step_report, sweep, train
+from experiments.bench.step import Plan
+from experiments.errors import ExperimentError, one_line
+
+WIDTH = 110  # of a table, where no terminal sets one
+RESULTS = Path("results", "bench")
+FREE_BYTES = 10_000_000  # far more than any report
+ROUNDS: Mapping[str, int] = {"step": 21, "sweep": 3, "train": 15, "eager": 21}
+SMOKE_ROUNDS = 2
+
+Name = Literal["step", "sweep", "train", "eager"]
+Tree = Literal["leaf", "gpt2", "leaves"]
+Optimizer = Literal["sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw"]
+
+
+def bench(
+    name: Name,
+    *,
+    json: Path | None = None,
+    smoke: bool = False,
+    tree: tuple[Tree, ...] = get_args(Tree),
+    optimizer: tuple[Optimizer, ...] = get_args(Optimizer),
+    rounds: int | None = None,
+) -> None:
+    """Measure gradtx beside optax and PyTorch, in turns in one process.
+
+    Args:
+        name: `step`: one optimizer step and its compilation. `sweep`: 16 learning rates. `train`: training
+            steps a second. `eager`: an update without jit.
+        json: Where to write the results. By default, `results/bench/<name>.json`.
+        smoke: Tiny sizes, to see that it runs. The numbers mean nothing.
+        tree: Which trees, for `step`.
+        optimizer: Which optimizers, for `step` and `eager`.
+        rounds: How many times each contender is timed.
+    """
+    if rounds is not None and rounds < 1:
+        raise ExperimentError(f"--rounds is {rounds}: it takes at least 1 round to measure anything")
+    path = json or RESULTS / f"{name}{'-smoke' if smoke else ''}.json"
+    try:
+        atomic.check_writable(path.parent, free_bytes=FREE_BYTES)
+    except OSError as error:
+        raise ExperimentError(f"cannot write {path}: {one_line(error)}") from error
+
+    count = rounds or (SMOKE_ROUNDS if smoke else ROUNDS[name])
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    match name:
+        case "step":
+            plan = Plan(tree, optimizer, count)
+            result = step_report.step(console, plan.smaller() if smoke else plan, smoke=smoke)
+        case "eager":
+            result = eager.eager(console, smoke=smoke, rounds=count, optimizers=optimizer)
+        case "sweep":
+            result = sweep.sweep(console, smoke=smoke, rounds=count)
+        case "train":
+            result = train.train(console, smoke=smoke, rounds=count)
+    if smoke:
+        result.notes.append("Smoke sizes: the numbers mean nothing.")
+    report.show(result, console)
+    report.save(result, path, _command(name, smoke, tree, optimizer, count))
+    console.print(f"Written to {path}")
+
+
+def _command(name: str, smoke: bool, tree: tuple[str, ...], optimizer: tuple[str, ...], rounds: int) -> str:
+    """The command that measures the same again."""
+    words = ["python", "-m", "experiments", "bench", name, "--rounds", str(rounds), *(["--smoke"] if smoke else [])]
+    if name == "step":
+        words += ["--tree", *tree]
+    if name in ("step", "eager"):
+        words += ["--optimizer", *optimizer]
+    return shlex.join(words)

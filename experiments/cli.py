@@ -1,0 +1,119 @@
+"""The command line: `list`, `run`, `report` and `bench`.
+
+Imports that take seconds happen inside the commands, so that `--help` is quick.
+What a person can mend (`ExperimentError`) is one line on stderr and exit code 2; Ctrl-C is exit code 130.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from tyro.conf import Positional, PositionalRequiredArgs, arg
+
+from experiments.errors import ExperimentError
+
+RESULTS = Path("results")
+FAILED, INTERRUPTED = 2, 130
+
+Name = Annotated[str, arg(metavar="NAME")]
+Directory = Annotated[Path, arg(metavar="DIR")]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code."""
+    commands: dict[str, Callable[..., Any]] = {"list": list_, "run": run, "report": report, "bench": bench}
+    if arguments and arguments[0] == "bench":
+        from experiments.bench.command import bench as with_options
+
+        commands["bench"] = with_options
+    _quieten()
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            commands,
+            prog="python -m experiments",
+            description="Optimizers compared on real data, and gradtx measured beside other libraries.",
+            args=list(arguments) or ["--help"],
+            config=(PositionalRequiredArgs,),
+        )
+    except ExperimentError as error:
+        _complain(str(error))
+        return FAILED
+    except KeyboardInterrupt:
+        _complain("interrupted; nothing was written")
+        return INTERRUPTED
+    return 0
+
+
+def list_() -> None:
+    """Show the studies: what they ask, on which data, and how long they take."""
+    from experiments import commands
+
+    commands.list_studies(_console())
+
+
+def run(
+    name: Name,
+    tier: Annotated[str, arg(metavar="TIER")] = "cpu",
+    data_dir: Annotated[Path | None, arg(metavar="DIR")] = None,
+    results: Directory = RESULTS,
+    seeds: Annotated[int | None, arg(metavar="N")] = None,
+) -> None:
+    """Run a study: train, print a ranked table, write results and a picture.
+
+    Args:
+        name: A study (see `list`).
+        tier: How much of it: `smoke` (a small subset, to see that it works) or `cpu`.
+        data_dir: Where TensorFlow Datasets keeps prepared data. Default: TFDS_DATA_DIR, else its own default.
+        results: Where results go, as `<results>/<study>/<tier>/`.
+        seeds: Seeds, in place of the tier's own number.
+    """
+    from experiments import commands
+
+    said = ["run", name, "--tier", tier, *(["--seeds", str(seeds)] if seeds is not None else [])]
+    command = shlex.join(["python", "-m", "experiments", *said])
+    commands.run_study(_console(), name, tier, data_dir, results, seeds, command)
+
+
+def report(name: Positional[Annotated[str | None, arg(metavar="NAME")]] = None, results: Directory = RESULTS) -> None:
+    """Print the tables of stored results and draw their pictures anew.
+
+    Args:
+        name: A study. Default: all that have results.
+        results: Where results are.
+    """
+    from experiments import commands
+
+    commands.report_studies(_console(), name, results)
+
+
+def bench(name: Name) -> None:
+    """Measure gradtx beside optax and PyTorch: `step`, `sweep`, `train` or `eager`.
+
+    Args:
+        name: What to measure. `bench NAME --help` shows its options.
+    """
+    # Stands in the list of commands; `main` puts the real one here when it is asked for.
+    raise NotImplementedError(name)
+
+
+def _quieten() -> None:
+    """No hints from below about accelerators that are not used."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+
+
+def _console() -> Console:
+    # Made when it is needed: it keeps the stream that stdout was at that time.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+def _complain(message: str) -> None:
+    print(f"experiments: {message}", file=sys.stderr)

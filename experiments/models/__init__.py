@@ -1,0 +1,6 @@
+"""Flax NNX models as pure functions of their parameters."""
+
+from experiments.models.classifier import Classifier as Classifier
+from experiments.models.classifier import Params as Params
+from experiments.models.mlp import mlp as mlp
+from experiments.models.mlp import softmax_regression as softmax_regression

@@ -1,0 +1,31 @@
+"""All studies, by name. To add one, write its file and list it here."""
+
+from __future__ import annotations
+
+import difflib
+
+from experiments.errors import ExperimentError
+from experiments.studies import mnist_logistic, quickstart
+from experiments.studies.study import TIERS as TIERS
+from experiments.studies.study import Study as Study
+from experiments.studies.study import Tier as Tier
+from experiments.studies.study import TierName as TierName
+
+STUDIES: dict[str, Study] = {study.name: study for study in (quickstart.STUDY, mnist_logistic.STUDY)}
+
+
+def find(name: str) -> Study:
+    """The study of that name. Raises ExperimentError with the nearest name, if there is none."""
+    if name not in STUDIES:
+        close = difflib.get_close_matches(name, STUDIES, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(STUDIES)}"
+        raise ExperimentError(f"unknown study {name!r}; {hint}")
+    return STUDIES[name]
+
+
+def find_tier(study: Study, name: str) -> tuple[TierName, Tier]:
+    """The tier of that name. Raises ExperimentError if the study has none such."""
+    for tier_name, tier in study.tiers.items():
+        if tier_name == name:
+            return tier_name, tier
+    raise ExperimentError(f"study {study.name!r} has no tier {name!r}; it has {', '.join(study.tiers)}")

@@ -1,0 +1,209 @@
+"""The benches run, and report what the compiler says. How fast anything is, no test asserts."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.bench import goals, program, timing, trees
+from experiments.bench.command import bench
+from experiments.bench.optimizers import OPTIMIZERS
+from experiments.bench.timing import Ratio, Spread
+from experiments.errors import ExperimentError
+
+
+@pytest.fixture(autouse=True)
+def as_users_run_it():
+    """JAX's own settings: optax and the plain models need its promotion."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def run(name, tmp_path, capsys, rounds=2, **options):
+    path = tmp_path / "made" / f"{name}.json"
+    path.parent.mkdir()
+    path.write_text("an earlier report")
+    bench(name, json=path, smoke=True, rounds=rounds, **options)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 110
+    assert "Goals" in shown
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    report = json.loads(path.read_text(encoding="utf-8"))
+    assert report["bench"] == name
+    assert f"bench {name}" in report["environment"]["command"]
+    assert {"jax_version", "optax_version", "gradtx_version", "device", "cores", "date"} <= set(report["environment"])
+    return shown, report
+
+
+def samples(spread):
+    assert spread["lower_quartile"] <= spread["median"] <= spread["upper_quartile"]
+    assert all(value > 0 for value in spread["samples"])
+    return len(spread["samples"])
+
+
+@pytest.mark.slow
+def test_step_reports_every_row_from_the_compiled_program(tmp_path, capsys):
+    optimizers = ("sgd", "adam")
+    shown, report = run("step", tmp_path, capsys, tree=("leaf", "leaves"), optimizer=optimizers)
+    assert [(row["tree"], row["optimizer"]) for row in report["rows"]] == [
+        (tree, optimizer) for tree in ("leaf", "leaves") for optimizer in optimizers
+    ]
+    for row in report["rows"]:
+        slots = OPTIMIZERS[row["optimizer"]].slots
+        assert row["least_bytes"] == 4 * row["parameters"] * (3 + 2 * slots)
+        assert samples(row["floor"]) == 2
+        for library in ("gradtx", "optax"):
+            cost = row[library]
+            assert samples(cost["time"]) == samples(cost["making"]["total"]) * 2 == 2
+            leaves = 1 if row["tree"] == "leaf" else 5
+            assert cost["program"]["kernels"] >= leaves * (1 + slots)
+            assert cost["program"]["bytes_accessed"] >= row["least_bytes"]
+            assert cost["program"]["aliased_bytes"] >= 4 * row["parameters"] * (1 + slots)
+            assert cost["state_bytes"] >= 4 * row["parameters"] * slots
+    assert report["goals"][0]["claim"] == "adam: trace, against optax ≤ 0.4"
+    assert all(optimizer in shown for optimizer in optimizers)
+
+
+@pytest.mark.slow
+def test_eager_reports_a_row_an_optimizer(tmp_path, capsys):
+    _, report = run("eager", tmp_path, capsys, optimizer=("sgd", "adam"))
+    assert [row["optimizer"] for row in report["rows"]] == ["sgd", "adam"]
+    assert all(samples(row[library]) == 2 for row in report["rows"] for library in ("gradtx", "optax"))
+    assert [goal["where"] for goal in report["goals"]] == ["adam"]
+
+
+@pytest.mark.slow
+def test_sweep_trains_the_same_losses_in_each_library(tmp_path, capsys):
+    _, report = run("sweep", tmp_path, capsys, rounds=1)
+    assert [row["problem"] for row in report["rows"]] == ["softmax", "mlp"]
+    assert len(report["goals"]) == 2
+
+
+@pytest.mark.slow
+def test_train_reports_each_way_to_train(tmp_path, capsys):
+    shown, report = run("train", tmp_path, capsys, rounds=1)
+    for row in report["rows"]:
+        assert {"gradtx scan", "gradtx loop", "optax scan", "optax loop"} <= set(row["times"])
+    assert "steps a second" in shown
+
+
+def test_no_rounds_is_an_error_before_anything_runs(tmp_path):
+    with pytest.raises(ExperimentError, match="--rounds is 0: it takes at least 1"):
+        bench("step", json=tmp_path / "x.json", rounds=0)
+
+
+def test_an_unwritable_path_is_an_error_before_anything_runs(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ExperimentError, match="cannot write"):
+        bench("step", json=tmp_path / "file" / "x.json", smoke=True)
+
+
+HLO = """HloModule jit_f, is_scheduled=true
+
+%fused (p: f32[4]) -> f32[4] {
+  %p = f32[4]{0} parameter(0)
+  ROOT %m = f32[4]{0} multiply(%p, %p)
+}
+
+%body (t: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %t = (s32[], f32[4]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%t), index=0
+  %x = f32[4]{0} get-tuple-element(%t), index=1
+  %y = f32[4]{0} fusion(%x), kind=kLoop, calls=%fused
+  %z = f32[4]{0} copy(%y)
+  ROOT %r = (s32[], f32[4]{0}) tuple(%i, %z)
+}
+
+%condition (t: (s32[], f32[4])) -> pred[] {
+  %t.1 = (s32[], f32[4]{0}) parameter(0)
+  %i.1 = s32[] get-tuple-element(%t.1), index=0
+  %n = s32[] constant(3)
+  ROOT %less = pred[] compare(%i.1, %n), direction=LT
+}
+
+ENTRY %main (a: (s32[], f32[4])) -> (s32[], /*index=1*/f32[4]) {
+  %a = (s32[], f32[4]{0}) parameter(0)
+  %loop = (s32[], /*index=1*/f32[4]{0}) while(%a), condition=%condition, body=%body
+  %first = f32[4]{0} get-tuple-element(%loop), index=1
+  %called = f32[4]{0} call(%first), to_apply=%fused
+  ROOT %out = (f32[4]{0}, f32[4]{0}) tuple(%first, %called)
+}
+"""
+
+
+def test_kernels_are_counted_through_loops_and_calls():
+    assert program.count_kernels(HLO) == 2 + 1 + 1  # the body's fusion and copy, the condition, the called one
+
+
+def test_kernels_of_a_compiled_program_are_known():
+    compiled = jax.jit(lambda xs: [jnp.sin(x) * 2 for x in xs]).lower([jnp.ones(4)] * 3).compile()
+    assert program.Program.of(compiled).kernels == 3
+
+
+def test_text_without_an_entry_is_refused():
+    with pytest.raises(ValueError, match="no ENTRY"):
+        program.count_kernels("HloModule nothing")
+
+
+def test_every_source_is_compiled_anew_each_round():
+    traces = []
+
+    def fresh():
+        def f(x):
+            traces.append(x)
+            return x + 1
+
+        return f
+
+    source = program.Source(fresh, (jax.ShapeDtypeStruct((4,), jnp.float32),), donated=(0,))
+    making, made = program.make({"f": source}, rounds=3)["f"]
+    assert len(making.total.samples) == 3
+    assert len(traces) == 4  # one more that is not counted
+    assert made.aliased_bytes == 16
+    np.testing.assert_allclose(
+        making.total.samples, np.sum([making.trace.samples, making.lower.samples, making.compile.samples], 0)
+    )
+
+
+def test_rounds_alternate_in_order():
+    assert "".join(timing.alternate(["a", "b", "c"], 3)) == "abccbaabc"
+
+
+def test_a_ratio_is_taken_within_rounds():
+    machine = [1.0, 10.0, 100.0, 1000.0]  # ever slower
+    ratio = timing.paired(Spread.of([2 * t for t in machine]), Spread.of(machine))
+    assert ratio == Ratio(2.0, 2.0, 2.0)
+
+
+def test_interleaved_runs_are_given_steps_and_timed():
+    calls = {"a": [], "b": []}
+    runs = {name: calls[name].append for name in calls}
+    spreads = timing.interleave(runs, rounds=4, block_seconds=0.0)
+    assert {len(spread.samples) for spread in spreads.values()} == {4}
+    assert calls["a"] == calls["b"] == [1] * (2 + 2 * 4)  # two to warm up, then two a round
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict"),
+    [(Ratio(0.9, 0.8, 1.2), "yes"), (Ratio(1.1, 0.9, 1.2), "noise"), (Ratio(1.1, 1.05, 1.2), "no")],
+)
+def test_a_goal_is_missed_only_if_its_interval_is(ratio, verdict):
+    inverse = Ratio(1 / ratio.median, 1 / ratio.high, 1 / ratio.low)
+    assert goals.at_most("x", 1.0, {"row": ratio}).met == verdict
+    assert goals.at_least("x", 1.0, {"row": inverse}).met == verdict
+
+
+def test_a_goal_shows_its_worst_row():
+    rows = {"good": Ratio.exact(0.5), "bad": Ratio(2.0, 1.5, 3.0), "noisy": Ratio(2.5, 0.5, 9.0)}
+    assert goals.at_most("x", 1.0, rows).where == "bad"
+    assert goals.at_least("x", 1.0, rows).where == "good"
+
+
+def test_gpt2_small_has_its_published_size():
+    shapes = trees.TREES["gpt2"]
+    assert len(shapes) == 148
+    assert trees.count(shapes) == 124_439_808
+    assert math.isclose(trees.nbytes(trees.structs(shapes)), 4 * 124_439_808)

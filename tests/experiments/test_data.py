@@ -1,0 +1,87 @@
+"""The splits are what they were, and what is missing is said."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from experiments import data
+from experiments.errors import ExperimentError
+
+# Per class, from the data sets' own documentation.
+MNIST_TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+MNIST_TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def rows(*parts):
+    """The images as a sorted array of rows, to compare sets of images."""
+    images = np.concatenate([np.asarray(part.images).reshape(len(part.labels), -1) for part in parts])
+    return images[np.lexsort(images.T)]
+
+
+def test_digits_splits_are_a_partition():
+    digits = data.load("digits")
+    parts = (digits.train, digits.validation, digits.test)
+    assert [len(part.labels) for part in parts] == [1077, 360, 360]
+    whole = np.asarray(load_digits(return_X_y=True)[0], np.float32) / 16
+    np.testing.assert_array_equal(rows(*parts), whole[np.lexsort(whole.T)])
+
+
+def test_digits_never_change():
+    digits = data.load("digits")
+    assert digits.fingerprint.startswith("e7e0ab490893")
+    assert digits.train.labels[:10].tolist() == [2, 8, 2, 6, 6, 7, 1, 9, 8, 5]
+    assert digits.test.labels[:10].tolist() == [7, 9, 4, 7, 0, 2, 6, 1, 3, 1]
+
+
+def test_every_class_is_in_every_split():
+    digits = data.load("digits")
+    for part in (digits.train, digits.validation, digits.test):
+        assert np.bincount(part.labels, minlength=10).min() > 20
+
+
+def test_a_subset_takes_the_first_and_leaves_the_test_split():
+    digits = data.load("digits")
+    small = digits.subset(100)
+    assert [len(part.labels) for part in (small.train, small.validation, small.test)] == [100, 25, 360]
+    np.testing.assert_array_equal(small.train.images, digits.train.images[:100])
+    assert digits.subset(None) is digits
+
+
+def test_unknown_data_set():
+    with pytest.raises(ExperimentError, match="unknown data set 'minst'; there are digits, mnist"):
+        data.load("minst")
+
+
+@pytest.mark.slow
+def test_mnist_is_the_real_one(tfds_dir):
+    mnist = data.load("mnist", tfds_dir)
+    assert [part.images.shape for part in (mnist.train, mnist.validation, mnist.test)] == [
+        (50_000, 28, 28, 1),
+        (10_000, 28, 28, 1),
+        (10_000, 28, 28, 1),
+    ]
+    both = np.concatenate([mnist.train.labels, mnist.validation.labels])
+    assert np.bincount(both).tolist() == MNIST_TRAIN
+    assert np.bincount(mnist.test.labels).tolist() == MNIST_TEST
+    images = np.concatenate([mnist.train.images, mnist.validation.images])
+    assert images.mean(dtype=np.float64) == pytest.approx(0.1307, abs=5e-5)
+    assert images.std(dtype=np.float64) == pytest.approx(0.3081, abs=5e-5)
+
+
+def test_mnist_that_is_missing_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.prepared.PREPARING_NEEDS", ("a_package_nobody_has",))
+    with pytest.raises(ExperimentError, match=r"'mnist' is not prepared in .*pip install 'gradtx\[data\]'.*--data-dir"):
+        data.load("mnist", tmp_path / "nothing")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mnist_with_damaged_records_is_refused(tfds_dir, tmp_path, cache):
+    copy = tmp_path / "mnist" / "3.0.1"
+    copy.mkdir(parents=True)
+    for file in (tfds_dir / "mnist" / "3.0.1").iterdir():
+        content = file.read_bytes()
+        (copy / file.name).write_bytes(content[: len(content) // 2] if "-train." in file.name else content)
+    with pytest.raises(ExperimentError, match="cannot read mnist in") as raised:
+        data.load("mnist", tmp_path)
+    assert "\n" not in str(raised.value)
+    assert list(cache.iterdir()) == []
