@@ -1,8 +1,11 @@
 """Gradient transformations for JAX whose hyperparameters are data."""
 
+from . import interop as interop
+from . import testing as testing
 from ._core.apply import apply_updates as apply_updates
 from ._core.arguments import Data as Data
 from ._core.arguments import Decay as Decay
+from ._core.arguments import DType as DType
 from ._core.arguments import NonNegative as NonNegative
 from ._core.arguments import Positive as Positive
 from ._core.arguments import Scalar as Scalar
@@ -11,9 +14,13 @@ from ._core.chain import chain as chain
 from ._core.chain import named_chain as named_chain
 from ._core.config import from_config as from_config
 from ._core.config import to_config as to_config
+from ._core.maths import safe_increment as safe_increment
+from ._core.maths import safe_sqrt as safe_sqrt
+from ._core.schedule import LearningRate as LearningRate
 from ._core.schedule import ScalarOrSchedule as ScalarOrSchedule
 from ._core.schedule import Schedule as Schedule
 from ._core.schedule import schedule as schedule
+from ._core.schedule import value_at as value_at
 from ._core.transformation import EmptyState as EmptyState
 from ._core.transformation import GradientTransformation as GradientTransformation
 from ._core.transformation import Transform as Transform
@@ -23,6 +30,7 @@ from ._core.transformation import identity as identity
 from ._core.transformation import stateless as stateless
 from ._core.transformation import transformation as transformation
 from ._core.tree import map_leaves as map_leaves
+from ._core.tree import zeros_like as zeros_like
 from .optimizers.adam import adam as adam
 from .optimizers.adam import adamw as adamw
 from .optimizers.adaptive import adadelta as adadelta

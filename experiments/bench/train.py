@@ -1,10 +1,12 @@
-"""Whole training steps a second, with Adam: loss, gradient, update, apply.
+"""Whole training steps a second, with Adam: draw a batch, loss, gradient, update, apply.
 
-Each contender passes over the same batches, which wait on the device, and carries its params and state on.
-gradtx runs in `lax.scan` and in a Python loop of jitted steps; so does optax; PyTorch runs eagerly.
+Each contender passes over the same images in a new order each time, and carries its params and state on. In
+`lax.scan` the order is drawn and the batches are gathered in the compiled program, from images on the device. A Python
+loop of jitted steps gathers them in NumPy, as data loaders do. PyTorch runs eagerly and gathers from its own tensors.
+A loop over batches that wait on the device, in one order, shows what of the gain is the drawing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -37,36 +39,55 @@ class Row:
         return paired(self.times["optax loop"], self.times[name])
 
 
-def scan_run(label: str, problem: str, batches: problems.Batch) -> Run:
-    """A pass over the batches is one call of a compiled `lax.scan`."""
+def scan_run(label: str, problem: str, data: problems.Batch) -> Run:
+    """A pass is one call of a compiled `lax.scan`, which draws the order too."""
     step, carry, tx = _parts(label, problem)
-    scan = jax.jit(lambda carry, batches, *tx: jax.lax.scan(partial(step, *tx), carry, batches), donate_argnums=0)
+
+    def one_pass(carry: Any, key: jax.Array, data: problems.Batch, *tx: Any) -> Any:
+        def body(carry: Any, indices: jax.Array) -> Any:
+            return step(*tx, carry, jax.tree.map(lambda x: x[indices], data))
+
+        order = jax.random.permutation(key, len(data[0])).reshape(-1, problems.BATCH)
+        return jax.lax.scan(body, carry, order)
+
+    scan, key = jax.jit(one_pass, donate_argnums=0), jax.random.key(2)
 
     def run(passes: int) -> None:
-        nonlocal carry
+        nonlocal carry, key
         losses = None
         for _ in range(passes):
-            carry, losses = scan(carry, batches, *tx)
+            key, order_key = jax.random.split(key)
+            carry, losses = scan(carry, order_key, data, *tx)
         jax.block_until_ready((carry, losses))
 
     return run
 
 
-def loop_run(label: str, problem: str, batches: problems.Batch) -> Run:
-    """A pass over the batches is a Python loop of compiled steps."""
+def loop_run(label: str, problem: str, batches: Callable[[], Iterable[Any]]) -> Run:
+    """A pass is a Python loop of compiled steps over `batches()`."""
     step, carry, tx = _parts(label, problem)
     jitted = jax.jit(lambda carry, batch, *tx: step(*tx, carry, batch), donate_argnums=0)
-    separate = [jax.tree.map(lambda x, i=i: x[i], batches) for i in range(len(batches[0]))]
 
     def run(passes: int) -> None:
         nonlocal carry
         loss = None
         for _ in range(passes):
-            for batch in separate:
+            for batch in batches():
                 carry, loss = jitted(carry, batch, *tx)
         jax.block_until_ready((carry, loss))
 
     return run
+
+
+def shuffled(data: tuple[np.ndarray, np.ndarray]) -> Callable[[], Iterable[Any]]:
+    """Batches gathered in NumPy, in a new order for each pass."""
+    generator = np.random.default_rng(2)
+
+    def batches() -> Iterator[Any]:
+        for indices in generator.permutation(len(data[0])).reshape(-1, problems.BATCH):
+            yield data[0][indices], data[1][indices]
+
+    return batches
 
 
 def _parts(label: str, problem: str) -> tuple[Any, Any, tuple[Any, ...]]:
@@ -80,7 +101,7 @@ def _parts(label: str, problem: str) -> tuple[Any, Any, tuple[Any, ...]]:
     return partial(step, tx), (params, tx.init(params)), ()
 
 
-def torch_run(problem: str, batches: problems.Batch) -> Run:
+def torch_run(problem: str, data: problems.Batch) -> Run:
     """PyTorch's eager loop."""
     import torch
 
@@ -93,15 +114,15 @@ def torch_run(problem: str, batches: problems.Batch) -> Run:
             linear.bias.zero_()
         layers += [linear, torch.nn.ReLU()]
     model = torch.nn.Sequential(*layers[:-1])
-    images, labels = (torch.tensor(np.asarray(part)) for part in batches)
-    separate = list(zip(images, labels.long(), strict=True))
+    images, labels = (torch.tensor(np.asarray(part)) for part in data)
+    labels = labels.long()
     peer = OPTIMIZER.build_torch(model.parameters())
 
     def run(passes: int) -> None:
         for _ in range(passes):
-            for image, label in separate:
+            for indices in torch.randperm(len(images)).split(problems.BATCH):
                 peer.zero_grad()
-                torch.nn.functional.cross_entropy(model(image), label).backward()
+                torch.nn.functional.cross_entropy(model(images[indices]), labels[indices]).backward()
                 peer.step()
 
     return run
@@ -109,15 +130,19 @@ def torch_run(problem: str, batches: problems.Batch) -> Run:
 
 def measure(problem: str, *, steps: int, rounds: int, block_seconds: float) -> Row:
     """One problem, every contender in turns."""
-    batches = problems.batches(steps)
+    stacked = problems.batches(steps)
+    waiting = [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(steps)]
+    data = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), stacked)
+    on_host = (np.asarray(data[0]), np.asarray(data[1]))
     runs = {
-        "gradtx scan": scan_run("gradtx", problem, batches),
-        "gradtx loop": loop_run("gradtx", problem, batches),
-        "optax scan": scan_run("optax", problem, batches),
-        "optax loop": loop_run("optax", problem, batches),
+        "gradtx scan": scan_run("gradtx", problem, data),
+        "gradtx loop": loop_run("gradtx", problem, shuffled(on_host)),
+        "optax scan": scan_run("optax", problem, data),
+        "optax loop": loop_run("optax", problem, shuffled(on_host)),
+        "optax loop, no drawing": loop_run("optax", problem, lambda: waiting),
     }
     if torch_comparable():
-        runs["torch eager"] = torch_run(problem, batches)
+        runs["torch eager"] = torch_run(problem, data)
     passes = interleave(runs, rounds=rounds, block_seconds=block_seconds)
     times = {name: Spread.of([sample / steps for sample in spread.samples]) for name, spread in passes.items()}
     return Row(problem, steps, times)

@@ -129,4 +129,7 @@ def _check_state(owner: str, names: Sequence[str], state: Any) -> None:
         expected = f"a tuple of {len(names)} states"
     if not fits:
         came = f"{type(state).__name__}" + (f" of {len(state)}" if isinstance(state, (tuple, dict, list)) else "")
-        raise TypeError(f"{owner} expected {expected}, got {came}. Make it with tx.init(params)")
+        raise TypeError(
+            f"{owner} expected {expected}, got {came}. Make it with tx.init(params), or from one that was restored or "
+            "is optax's with gradtx.interop.from_optax"
+        )

@@ -95,7 +95,7 @@ def _write_call(tx: Configured, where: str, depth: int) -> dict[str, Any]:
         if name == factory.variadic:
             # As the call had them: a mapping was made of pairs, and is made of them again.
             items = value.items() if isinstance(value, dict) else value
-            arguments[name] = [_write(item, f"{where}.{name}[{i}]", depth + 1) for i, item in enumerate(items)]
+            arguments[name] = [_write(item, f"{where}.{name}[{i}]", depth + 2) for i, item in enumerate(items)]
         else:
             arguments[name] = _write(value, f"{where}.{name}", depth + 1)
     return {"name": factory.name, "arguments": arguments}
@@ -134,9 +134,7 @@ def _write(value: Any, where: str, depth: int) -> Any:
         return dict(pairs) if plain else {"$dict": pairs}
     if callable(value):
         name = getattr(value, "__qualname__", type(value).__name__)
-        raise TypeError(
-            f"{where}: the plain function {name} cannot be saved. Give its result (a mask as a tree of bools)"
-        )
+        raise TypeError(f"{where}: the plain function {name} cannot be saved. Give a mask as a tree of bools")
     raise TypeError(f"{where}: {_brief(value)} cannot be saved; use numbers, strings, arrays, dicts, lists or tuples")
 
 
@@ -156,7 +154,7 @@ def _read_call(config: dict[str, Any], where: str, depth: int) -> Configured:
     known = [argument.name for argument in factory.arguments]
     for name, value in given.items():
         if name not in known:
-            close = difflib.get_close_matches(str(name)[:80], known)
+            close = difflib.get_close_matches(str(name)[:80], known, cutoff=0.5)
             raise ValueError(
                 f"{where}: {factory.short} has no argument {_brief(name)}{_mean(close)}; it has {', '.join(known)}"
             )
@@ -223,7 +221,7 @@ def _listed(value: Any, where: str) -> list[Any]:
 def _read_pairs(value: Any, where: str, depth: int) -> list[tuple[Any, Any]]:
     if not all(type(pair) is list and len(pair) == 2 for pair in _listed(value, where)):
         raise ValueError(f"{where} must be a list of pairs [key, value], got {_brief(value)}")
-    pairs = [tuple(_read(pair, f"{where}[{i}]", depth + 1)) for i, pair in enumerate(value)]
+    pairs = [(_read(key, where, depth + 1), _read(item, f"{where}[{key!r}]", depth + 1)) for key, item in value]
     try:
         distinct = len({key for key, _ in pairs})
     except TypeError as error:

@@ -41,8 +41,14 @@ def _body() -> Iterator[None]:
 class Factory:
     """A decorated function: its signature, read once, and how to store a call of it."""
 
-    def __init__(self, function: Callable[..., Any], cls: type["Configured"], name: str | None):
-        self.function, self.cls = function, cls
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        cls: type["Configured"],
+        name: str | None,
+        check: Callable[..., None] | None,
+    ):
+        self.function, self.cls, self.check = function, cls, check
         self.short = function.__name__
         self.name = name or _public_name(function)
         self.constructor: Callable[..., Any] = function  # replaced by the wrapper
@@ -76,6 +82,8 @@ class Factory:
         static = _Static(self.short, {name: taken[name] for name in self.static})
         configured = self.cls._of(self, tuple(taken[name] for name in self.data), static)
         if validate:
+            if self.check is not None and not any(isinstance(x, Tracer) for x in jax.tree.leaves(configured)):
+                self.check(**taken)
             configured._check()
         return configured
 
@@ -92,9 +100,15 @@ def _public_name(function: Callable[..., Any]) -> str:
 registry: dict[str, Factory] = {}
 
 
-def configured(cls: type[C], function: Callable[P, Any], name: str | None = None) -> Callable[P, C]:
-    """Decorate `function` so that its calls become instances of `cls`. Registers it under its name."""
-    factory = Factory(function, cls, name)
+def configured(
+    cls: type[C], function: Callable[P, Any], name: str | None = None, check: Callable[..., None] | None = None
+) -> Callable[P, C]:
+    """Decorate `function` so that its calls become instances of `cls`. Registers it under its name.
+
+    `check` gets the arguments by name when they are given and concrete; it raises what a range of one argument
+    cannot express.
+    """
+    factory = Factory(function, cls, name, check)
     known = registry.get(factory.name)
     if known is not None and known.function.__module__ != function.__module__:
         raise ValueError(f"the name {factory.name!r} is taken by a function in {known.function.__module__}")
@@ -112,7 +126,7 @@ def configured(cls: type[C], function: Callable[P, Any], name: str | None = None
 class Configured:
     """A call of a factory as a pytree: children are its data, the rest is static. Immutable."""
 
-    __slots__ = ("_data", "_factory", "_static")
+    __slots__ = ("__weakref__", "_data", "_factory", "_static")  # jax.jit(schedule) refers to it weakly
     _data: tuple[Any, ...]
     _factory: Factory
     _static: "_Static"
@@ -237,12 +251,14 @@ class _Static:
     __slots__ = ("hash", "key", "values")
 
     def __init__(self, owner: str, values: dict[str, Any]):
-        self.values = {name: jax.tree.map(_frozen, value) for name, value in values.items()}
         try:
+            self.values = {name: jax.tree.map(_frozen, value) for name, value in values.items()}
             self.key = tuple((name, _static_key(value)) for name, value in self.values.items())
             self.hash = hash(self.key)
-        except TypeError as error:
-            raise TypeError(f"{owner}: a static argument must be hashable: {error}; got {values}") from error
+        except (TypeError, ValueError) as error:
+            # Unhashable, a tracer, or a dict whose keys JAX cannot sort.
+            problem = f"{owner}: a static argument must be concrete and hashable: {error}; got {values}"
+            raise TypeError(problem) from error
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, _Static) and self.key == other.key)

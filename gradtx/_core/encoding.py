@@ -20,6 +20,7 @@ DTYPES: dict[str, np.dtype] = {
 }
 READABLE = 256  # entries; beyond them nobody reads
 _RANK = 32
+_ENTRIES = 2**48
 _FIELDS = frozenset(("kind", "dtype", "shape", "data"))
 _UNUSUAL = ("nan", "inf", "-inf")
 
@@ -69,8 +70,9 @@ def decode_array(value: Any, where: str) -> Any:
     if type(shape) is not list or len(shape) > _RANK or not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError(f"{where}: shape must be a list of sizes, got {reprlib.repr(shape)}")
     flat = _flat(data, DTYPES[name], where)
-    # The entries are there already: a shape that promises more allocates nothing.
-    if flat.size != math.prod(shape) or max(shape, default=0) > sys.maxsize or (kind == "scalar" and shape):
+    # The entries are there already: a shape that promises more allocates nothing. Without entries its sizes may still
+    # be too large for NumPy.
+    if flat.size != math.prod(shape) or math.prod(n for n in shape if n) > _ENTRIES or (kind == "scalar" and shape):
         raise ValueError(f"{where}: shape {reprlib.repr(shape)} does not fit {flat.size} entries")
     array = flat.reshape(shape)
     if kind == "jax":

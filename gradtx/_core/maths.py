@@ -53,7 +53,7 @@ def abs_sq(x: jax.Array) -> jax.Array:
     return jnp.square(x)
 
 
-def increment(count: jax.Array | np.ndarray) -> jax.Array:
+def safe_increment(count: jax.Array | np.ndarray) -> jax.Array:
     """`count + 1`, staying at the largest int32 rather than wrapping to a negative step."""
     one = np.ones((), count.dtype)
     return jax.lax.min(count, np.iinfo(count.dtype).max - one) + one

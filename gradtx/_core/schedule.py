@@ -62,8 +62,10 @@ LearningRate = Annotated[
 @overload
 def schedule(function: Callable[P, Step]) -> Callable[P, Schedule]: ...
 @overload
-def schedule(*, name: str) -> Callable[[Callable[P, Step]], Callable[P, Schedule]]: ...
-def schedule(function: Any = None, *, name: str | None = None) -> Any:
+def schedule(
+    *, name: str | None = None, check: Callable[..., None] | None = None
+) -> Callable[[Callable[P, Step]], Callable[P, Schedule]]: ...
+def schedule(function: Any = None, *, name: str | None = None, check: Callable[..., None] | None = None) -> Any:
     """Make calls of a factory of schedules into data.
 
     The factory's body takes numbers and returns `step -> value`. When the schedule is called, the body gets its
@@ -72,13 +74,15 @@ def schedule(function: Any = None, *, name: str | None = None) -> Any:
     Args:
         function: The factory; parameters are annotated as for `transformation`.
         name: The name in saved configurations. Default: module and function name.
+        check: A function of the arguments by name that raises where they do not fit each other. It is called when
+            they are given and concrete.
 
     Raises:
         TypeError: A parameter's annotation does not decide between data and static.
     """
     if function is None:
-        return functools.partial(configured, Schedule, name=name)
-    return configured(Schedule, function, name)
+        return functools.partial(configured, Schedule, name=name, check=check)
+    return configured(Schedule, function, name, check)
 
 
 @schedule

@@ -216,9 +216,9 @@ def transformation(
 ) -> Callable[P, GradientTransformation]: ...
 @overload
 def transformation(
-    *, name: str
+    *, name: str | None = None, check: Callable[..., None] | None = None
 ) -> Callable[[Callable[P, Transform | GradientTransformation]], Callable[P, GradientTransformation]]: ...
-def transformation(function: Any = None, *, name: str | None = None) -> Any:
+def transformation(function: Any = None, *, name: str | None = None, check: Callable[..., None] | None = None) -> Any:
     """Make calls of a factory of gradient transformations into data.
 
     The factory's body takes hyperparameters and returns `Transform(init, update)`, or another transformation. It
@@ -228,13 +228,15 @@ def transformation(function: Any = None, *, name: str | None = None) -> Any:
         function: The factory. Each parameter is annotated: `Scalar`, `ScalarOrSchedule`, a transformation or a
             schedule become children of the pytree; bool, int, str, dtypes, callables and masks are static.
         name: The name in saved configurations (`to_config`). Default: module and function name.
+        check: A function of the arguments by name that raises where they do not fit each other. It is called when
+            they are given and concrete.
 
     Raises:
         TypeError: A parameter's annotation does not decide between data and static.
     """
     if function is None:
-        return functools.partial(configured, GradientTransformation, name=name)
-    return configured(GradientTransformation, function, name)
+        return functools.partial(configured, GradientTransformation, name=name, check=check)
+    return configured(GradientTransformation, function, name, check)
 
 
 @transformation
@@ -284,8 +286,12 @@ def identity() -> Transform:
 def batch_axes(tx: Configured) -> Any:
     """`in_axes` for `jax.vmap` over a batch of hyperparameters: 0 for array leaves, `None` for single numbers.
 
-    >>> txs = gradtx.adam(jnp.array([1e-3, 1e-2]))
-    >>> jax.vmap(train, in_axes=(gradtx.batch_axes(txs),))(txs)
+    >>> import jax, jax.numpy as jnp, gradtx
+    >>> def first_step(tx):
+    ...     return tx.update(jnp.ones(()), tx.init(jnp.zeros(())))[0]
+    >>> txs = gradtx.sgd(jnp.array([0.1, 0.2]))
+    >>> jax.vmap(first_step, in_axes=(gradtx.batch_axes(txs),))(txs)
+    Array([-0.1, -0.2], dtype=float32)
     """
     return jax.tree.map(lambda leaf: 0 if getattr(leaf, "ndim", 0) else None, tx)
 

@@ -47,7 +47,7 @@ def map_leaves(
         flags: Static options of the kernel.
 
     Returns:
-        The new trees: a tuple, or a bare tree for one.
+        A tuple of the new trees, or the bare tree where there is one.
 
     Raises:
         ValueError: Structures or shapes differ; the path, what was expected and what came are named. Or a scalar

@@ -33,7 +33,7 @@ def adam(
         b1: See `gradtx.scale_by_adam`, also for the rest.
         b2: Likewise.
         eps: Likewise.
-        eps_root: Likewise; more than 0 if you differentiate through a state that was never updated.
+        eps_root: Likewise.
         mu_dtype: Likewise.
         nesterov: Likewise (NAdam).
 

@@ -67,10 +67,12 @@ def adadelta(
         weight_decay_mask: See `gradtx.add_decayed_weights`.
 
     Raises:
-        ValueError: `rho` is outside [0, 1), or another argument is negative.
+        ValueError: `rho` is outside [0, 1), another argument is negative, or there is a mask without weight decay.
 
     Source: Zeiler, 2012.
     """
+    if weight_decay is None and weight_decay_mask is not None:
+        raise ValueError("adadelta: `weight_decay_mask` needs a `weight_decay`; got a mask and None")
     return chain(
         identity() if weight_decay is None else add_decayed_weights(weight_decay, weight_decay_mask),
         scale_by_adadelta(rho, eps),

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .._core.arguments import Decay, DType
-from .._core.maths import increment
+from .._core.maths import safe_increment
 from .._core.precision import step_dtype
 from .._core.schedule import LearningRate, value_at
 from .._core.transformation import Transform, transformation
@@ -68,7 +68,7 @@ def nag(learning_rate: LearningRate, momentum: Decay = 0.9, accumulator_dtype: D
     def update(updates: Any, state: NagState, params: Any = None) -> tuple[Any, NagState]:
         rate = value_at("learning_rate", learning_rate, state.count, step_dtype(updates))
         updates, trace = map_leaves(_nag, [updates, state.trace], [momentum, rate])
-        return updates, NagState(increment(state.count), trace)
+        return updates, NagState(safe_increment(state.count), trace)
 
     def gradient_params(params: Any, state: NagState) -> Any:
         return map_leaves(_look_ahead, [params], [momentum], reads=[state.trace])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._core.arguments import NonNegative, Number, Positive, Scalar
 from .._core.maths import nonzero, power
@@ -38,7 +39,15 @@ def cosine_decay_schedule(
     return lambda step: init_value * ((1 - alpha) * _cosine(step, decay_steps, exponent) + alpha)
 
 
-@schedule
+def _longer_than_warmup(warmup_steps: Number, decay_steps: Number, **_: Number) -> None:
+    if np.any(np.asarray(decay_steps) <= np.asarray(warmup_steps)):
+        raise ValueError(
+            f"warmup_cosine_decay_schedule: `decay_steps` counts the warm-up too and must be more than `warmup_steps`, "
+            f"got {decay_steps} and {warmup_steps}"
+        )
+
+
+@schedule(check=_longer_than_warmup)
 def warmup_cosine_decay_schedule(
     init_value: Scalar,
     peak_value: Scalar,
@@ -58,7 +67,7 @@ def warmup_cosine_decay_schedule(
         exponent: Of the cosine.
 
     Raises:
-        ValueError: A number of steps is negative, or `decay_steps` is not positive.
+        ValueError: A number of steps is negative, or `decay_steps` is not more than `warmup_steps`.
     """
 
     def value(step: jax.Array) -> Number:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .._core.arguments import Decay, DType, NonNegative
-from .._core.maths import abs_sq, increment, positive, safe_sqrt
+from .._core.maths import abs_sq, positive, safe_increment, safe_sqrt
 from .._core.precision import scalar, step_dtype
 from .._core.transformation import Transform, transformation
 from .._core.tree import map_leaves, zeros_like
@@ -85,12 +85,12 @@ def scale_by_adam(
         return ScaleByAdamState(jnp.zeros([], jnp.int32), zeros_like(params, mu_dtype), zeros_like(params, real=True))
 
     def update(updates: Any, state: ScaleByAdamState, params: Any = None) -> tuple[Any, ScaleByAdamState]:
-        count = increment(state.count)
+        count = safe_increment(state.count)
         dtype = step_dtype(updates)
         first, second = scalar(b1, dtype), scalar(b2, dtype)
         # All that is the same for every entry is computed once a step; reciprocals spare two divisions an entry.
         factors = [first, second, 1 - first, 1 - second, positive(scalar(eps, dtype)), eps_root]
-        weights = [(first, count), (second, count), (first, increment(count))]
+        weights = [(first, count), (second, count), (first, safe_increment(count))]
         scales = [1 / correction(decay, after, dtype) for decay, after in weights]
         updates, mu, nu = map_leaves(_adam, [updates, state.mu, state.nu], [*factors, *scales], nesterov=nesterov)
         return updates, ScaleByAdamState(count, mu, nu)

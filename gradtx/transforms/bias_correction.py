@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from .._core.arguments import Decay
-from .._core.maths import increment
+from .._core.maths import safe_increment
 from .._core.precision import step_dtype
 from .._core.transformation import Transform, transformation
 from .._core.tree import map_leaves
@@ -53,7 +53,7 @@ def bias_correction(decay: Decay) -> Transform:
         return BiasCorrectionState(jnp.zeros([], jnp.int32))
 
     def update(updates: Any, state: BiasCorrectionState, params: Any = None) -> tuple[Any, BiasCorrectionState]:
-        count = increment(state.count)
+        count = safe_increment(state.count)
         scale = 1 / correction(decay, count, step_dtype(updates))
         return map_leaves(_scale, [updates], [scale]), BiasCorrectionState(count)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .._core.arguments import Decay, DType
-from .._core.maths import increment
+from .._core.maths import safe_increment
 from .._core.precision import scalar, step_dtype
 from .._core.transformation import Transform, transformation
 from .._core.tree import map_leaves, zeros_like
@@ -97,7 +97,7 @@ def ema(decay: Decay, debias: bool = True, accumulator_dtype: DType = None) -> T
         return EmaState(jnp.zeros([], jnp.int32), zeros_like(params, accumulator_dtype))
 
     def update(updates: Any, state: EmaState, params: Any = None) -> tuple[Any, EmaState]:
-        count = increment(state.count)
+        count = safe_increment(state.count)
         dtype = step_dtype(updates)
         rho = scalar(decay, dtype)
         scale = 1 / correction(rho, count, dtype) if debias else 1.0

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from .._core.arguments import Scalar
 from .._core.checks import checked_leaves
-from .._core.maths import increment
+from .._core.maths import safe_increment
 from .._core.precision import step_dtype
 from .._core.schedule import LearningRate, ScalarOrSchedule, value_at
 from .._core.transformation import EmptyState, Transform, transformation
@@ -70,7 +70,7 @@ def scale_by_schedule(step_size_fn: ScalarOrSchedule) -> Transform:
 
     def update(updates: Any, state: ScaleByScheduleState, params: Any = None) -> tuple[Any, ScaleByScheduleState]:
         factor = value_at("step_size_fn", step_size_fn, state.count, step_dtype(updates))
-        return map_leaves(_scale, [updates], [factor]), ScaleByScheduleState(increment(state.count))
+        return map_leaves(_scale, [updates], [factor]), ScaleByScheduleState(safe_increment(state.count))
 
     def current(state: ScaleByScheduleState) -> dict[str, jax.Array]:
         return {"step_size": value_at("step_size_fn", step_size_fn, state.count, jnp.result_type(float))}
@@ -103,7 +103,7 @@ def scale_by_learning_rate(learning_rate: LearningRate, *, flip_sign: bool = Tru
     ) -> tuple[Any, ScaleByLearningRateState]:
         rate = value_at("learning_rate", learning_rate, state.count, step_dtype(updates))
         factor = -rate if flip_sign else rate
-        return map_leaves(_scale, [updates], [factor]), ScaleByLearningRateState(increment(state.count))
+        return map_leaves(_scale, [updates], [factor]), ScaleByLearningRateState(safe_increment(state.count))
 
     def current(state: ScaleByLearningRateState) -> dict[str, jax.Array]:
         return {"learning_rate": value_at("learning_rate", learning_rate, state.count, jnp.result_type(float))}

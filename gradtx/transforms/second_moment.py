@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._core.arguments import Decay, NonNegative
-from .._core.maths import abs_sq, increment, positive, safe_sqrt
+from .._core.maths import abs_sq, positive, safe_increment, safe_sqrt
 from .._core.precision import scalar, step_dtype
 from .._core.transformation import Transform, transformation
 from .._core.tree import map_leaves, zeros_like
@@ -116,7 +116,7 @@ def scale_by_rms(
     def corrected(
         updates: Any, state: ScaleByRmsWithCountState, params: Any = None
     ) -> tuple[Any, ScaleByRmsWithCountState]:
-        count = increment(state.count)
+        count = safe_increment(state.count)
         updates, nu = divide(updates, state.nu, count)
         return updates, ScaleByRmsWithCountState(count, nu)
 

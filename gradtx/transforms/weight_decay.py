@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._core.arguments import Range
-from .._core.maths import increment
+from .._core.maths import safe_increment
 from .._core.precision import step_dtype
 from .._core.schedule import ScalarOrSchedule, value_at
 from .._core.transformation import Transform, transformation
@@ -57,7 +57,7 @@ def add_decayed_weights(weight_decay: WeightDecay = 0.0, mask: Mask = None) -> T
 
     def update(updates: Any, state: AddDecayedWeightsState, params: Any) -> tuple[Any, AddDecayedWeightsState]:
         decay = value_at("weight_decay", weight_decay, state.count, step_dtype(updates))
-        new = AddDecayedWeightsState(increment(state.count))
+        new = AddDecayedWeightsState(safe_increment(state.count))
         if mask is None:
             return map_leaves(_decay, [updates], [decay], reads=[params]), new
         chosen = _selected(mask, params)

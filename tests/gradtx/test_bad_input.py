@@ -113,10 +113,17 @@ ROWS: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
                                     lambda: gradtx.adamw(1e-3, mask={"w": False, "b": False}).init(PARAMS)),
     "a mask of numbers": (TypeError, r"mask\['b'\] must be True or False, got 0",
                           lambda: gradtx.adamw(1e-3, mask={"w": 1, "b": 0}).init(PARAMS)),
+    "a mask whose keys cannot be sorted": (TypeError, "adamw: a static argument must be concrete and hashable: ",
+                                           lambda: gradtx.adamw(0.1, mask={"": True, 0: True})),
+    "a mask without weight decay": (ValueError, "adadelta: `weight_decay_mask` needs a `weight_decay`",
+                                    lambda: gradtx.adadelta(weight_decay_mask={"w": True})),
+    "a warm-up longer than all steps": (ValueError, r"`decay_steps` counts the warm-up too and must be more than "
+                                        r"`warmup_steps`, got 10.0 and 20.0",
+                                        lambda: gradtx.warmup_cosine_decay_schedule(0, 1, 20, 10)),
     # Batches and traces
     "a batch without vmap": (ValueError, r"`learning_rate` has shape \(2,\), expected one number. .*jax.vmap",
                              lambda: update(gradtx.sgd(jnp.array([0.1, 0.2])))),
-    "a tracer as a static argument": (TypeError, "a static argument must be concrete, got the tracer", lambda: jax.jit(
+    "a tracer as a static argument": (TypeError, "add_decayed_weights: a static argument must be concrete .* got the tracer", lambda: jax.jit(
         lambda m: gradtx.add_decayed_weights(0.1, mask={"w": m}).init(PARAMS))(True)),
 }  # fmt: skip
 

@@ -1,0 +1,209 @@
+"""Schedules against optax's on a grid that covers every boundary, and their derivatives in every number."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import gradtx
+
+COUNTS = np.arange(45)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Both take `arguments` by the same names. `kinks`: steps at which the value or its slope jumps."""
+
+    name: str
+    ours: Callable[..., Any]
+    theirs: Callable[..., Any]
+    arguments: dict[str, Any]
+    kinks: tuple[int, ...] = ()
+
+
+def joined(library: Any) -> Callable[..., Any]:
+    """A warm-up, a plateau and a decay."""
+
+    def make(boundaries: list[int]) -> Any:
+        pieces = [
+            library.linear_schedule(0.0, 0.8, 7),
+            library.constant_schedule(0.7),
+            library.exponential_decay(0.6, 5, 0.5),
+        ]
+        return library.join_schedules(pieces, boundaries)
+
+    return make
+
+
+WARMUP = {"init_value": 0.1, "peak_value": 0.9, "warmup_steps": 8, "decay_steps": 30}
+DECAY = {"init_value": 0.9, "transition_steps": 6, "decay_rate": 0.7}
+RAMP = {"init_value": 0.9, "end_value": 0.1, "transition_steps": 20}
+CASES = (
+    Case("constant", gradtx.constant_schedule, optax.constant_schedule, {"value": 0.3}),
+    Case("linear", gradtx.linear_schedule, optax.linear_schedule, RAMP, (0, 20)),
+    Case("linear-late", gradtx.linear_schedule, optax.linear_schedule, {**RAMP, "transition_begin": 5}, (5, 25)),
+    Case("linear-no-steps", gradtx.linear_schedule, optax.linear_schedule, {**RAMP, "transition_steps": 0}, (0,)),
+    Case(
+        "polynomial",
+        gradtx.polynomial_schedule,
+        optax.polynomial_schedule,
+        {**RAMP, "power": 1.7, "transition_begin": 5},
+        (5, 25),
+    ),
+    Case("polynomial-root", gradtx.polynomial_schedule, optax.polynomial_schedule, {**RAMP, "power": 0.5}, (0, 20)),
+    Case("polynomial-power-0", gradtx.polynomial_schedule, optax.polynomial_schedule, {**RAMP, "power": 0.0}, (0, 20)),
+    Case("exponential", gradtx.exponential_decay, optax.exponential_decay, DECAY, (0,)),
+    Case(
+        "exponential-late",
+        gradtx.exponential_decay,
+        optax.exponential_decay,
+        {**DECAY, "transition_begin": 5, "end_value": 0.2},
+        (5, 30),
+    ),
+    Case(
+        "exponential-staircase",
+        gradtx.exponential_decay,
+        optax.exponential_decay,
+        {**DECAY, "staircase": True},
+        tuple(range(0, 45, 6)),
+    ),
+    Case(
+        "exponential-growth",
+        gradtx.exponential_decay,
+        optax.exponential_decay,
+        {**DECAY, "decay_rate": 1.3, "end_value": 2.0},
+        (0,),
+    ),
+    Case(
+        "cosine",
+        gradtx.cosine_decay_schedule,
+        optax.cosine_decay_schedule,
+        {"init_value": 0.9, "decay_steps": 30, "alpha": 0.1, "exponent": 1.5},
+        (0, 30),
+    ),
+    Case("warmup_cosine", gradtx.warmup_cosine_decay_schedule, optax.warmup_cosine_decay_schedule, WARMUP, (0, 8, 30)),
+    Case(
+        "warmup_cosine-exponent",
+        gradtx.warmup_cosine_decay_schedule,
+        optax.warmup_cosine_decay_schedule,
+        {**WARMUP, "end_value": 0.05, "exponent": 2.5},
+        (0, 8, 30),
+    ),
+    Case(
+        "warmup_cosine-no-warmup",
+        gradtx.warmup_cosine_decay_schedule,
+        optax.warmup_cosine_decay_schedule,
+        {**WARMUP, "warmup_steps": 0},
+        (0, 30),
+    ),
+    Case(
+        "piecewise_constant",
+        gradtx.piecewise_constant_schedule,
+        optax.piecewise_constant_schedule,
+        {"init_value": 0.9, "boundaries_and_scales": {20: 0.5, 10: 0.1}},
+        (10, 20),
+    ),
+    Case("join", joined(gradtx), joined(optax), {"boundaries": [8, 20]}, (0, 7, 8, 20)),
+)
+each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+def equal_to_optax(case: Case, rtol: float) -> None:
+    ours = case.ours(**case.arguments)
+    values = jax.jit(jax.vmap(ours))(COUNTS)
+    with jax.numpy_dtype_promotion("standard"):
+        theirs = case.theirs(**case.arguments)
+        expected = np.array([theirs(jnp.asarray(count)) for count in COUNTS])
+    assert values.dtype == jnp.result_type(float)
+    np.testing.assert_allclose(values, expected, rtol=rtol, atol=rtol)
+    np.testing.assert_allclose([ours(count) for count in (0, 10, 44)], expected[[0, 10, 44]], rtol=rtol, atol=rtol)
+
+
+@each
+@pytest.mark.usefixtures("x64")
+def test_equals_optax_in_float64(case):
+    # A cosine and a power, a few roundings of 1e-16 each.
+    equal_to_optax(case, 1e-15)
+
+
+@each
+def test_equals_optax_in_float32(case):
+    # float32 rounds to 6e-8; a power multiplies that by its exponent (7 at most here).
+    equal_to_optax(case, 5e-7)
+
+
+@each
+@pytest.mark.usefixtures("x64")
+def test_derivative_in_every_number_is_the_slope(case):
+    """Central differences in float64, away from kinks; at the kinks the derivative is finite."""
+    schedule = case.ours(**case.arguments)
+    leaves, structure = jax.tree.flatten(schedule)
+    leaves = np.asarray(leaves)
+
+    def value(leaves, step):
+        return structure.unflatten(list(leaves))(step)
+
+    steps = np.arange(0, 44, 0.25)
+    slopes = jax.jit(jax.vmap(jax.grad(value), (None, 0)))(leaves, steps)
+    assert np.all(np.isfinite(slopes))
+    smooth = np.all([np.abs(steps - kink) > 0.1 for kink in case.kinks], axis=0) if case.kinks else steps >= 0
+    # A number at the edge of its range (0 steps, power 0) has a one-sided derivative only.
+    inner = leaves > 0
+    # Error h^2 of the difference, and 1e-16 / h of rounding: both about 1e-10.
+    h = 1e-5
+    at = jax.jit(jax.vmap(jax.vmap(value, (None, 0)), (0, None)))
+    differences = (at(leaves + h * np.eye(len(leaves)), steps) - at(leaves - h * np.eye(len(leaves)), steps)) / (2 * h)
+    np.testing.assert_allclose(slopes[smooth][:, inner], differences.T[smooth][:, inner], rtol=1e-7, atol=1e-8)
+
+
+def test_derivatives_are_not_all_zero():
+    """Steps are data: moving the end of a decay moves the values before it."""
+    slope = jax.jit(jax.grad(lambda s: s(10)))(gradtx.cosine_decay_schedule(1.0, 30.0))
+    assert slope.decay_steps > 0.01
+    slope = jax.jit(jax.grad(lambda s: s(3)))(gradtx.linear_schedule(0.0, 1.0, 10.0, 1.0))
+    assert slope.transition_begin == pytest.approx(-0.1)
+    assert slope.transition_steps == pytest.approx(-0.02)
+
+
+@each
+def test_one_trace_for_all_numbers(case):
+    schedule = case.ours(**case.arguments)
+    traced = []
+
+    @jax.jit
+    def value(schedule, count):
+        traced.append(1)
+        return schedule(count)
+
+    first = value(schedule, 12)
+    second = value(jax.tree.map(lambda leaf: 0.9 * leaf, schedule), 12)
+    assert len(traced) == 1
+    assert np.all(np.isfinite([first, second]))
+
+
+def test_value_has_the_dtype_of_a_floating_step():
+    for dtype in (jnp.bfloat16, jnp.float16, jnp.float32):
+        for case in CASES:
+            assert jax.eval_shape(case.ours(**case.arguments), jnp.asarray(3, dtype)).dtype == dtype
+
+
+def test_schedule_of_a_large_count():
+    """The count is exact in float32 up to 2^24; after that the end value has long been reached."""
+    for case in CASES:
+        assert np.isfinite(jax.jit(case.ours(**case.arguments))(jnp.iinfo(jnp.int32).max)), case.name
+
+
+def test_the_rate_of_a_step_and_current():
+    tx = gradtx.sgd(gradtx.linear_schedule(1.0, 0.0, 4))
+    state, seen = tx.init(jnp.zeros(())), []
+    for _ in range(6):
+        announced = gradtx.current(tx, state)["learning_rate"]
+        update, state = tx.update(jnp.ones(()), state)
+        assert update == -announced
+        seen.append(float(announced))
+    assert seen == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]

@@ -1,0 +1,137 @@
+"""On 8 virtual devices the state lies where its parameter lies, before and after jitted updates."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import gradtx
+
+from . import table
+from .problem import assert_close
+from .table import each_optimizer_costly
+
+SPECS = {"matrix": P("data", "model"), "vector": P("model"), "replicated": P(), "scalar": P()}
+SHAPES = {"matrix": (8, 4), "vector": (6,), "replicated": (3,), "scalar": ()}
+MASK = {"matrix": True, "vector": False, "replicated": True, "scalar": False}
+
+
+@pytest.fixture(params=["automatic", "explicit"])
+def mesh(request):
+    """4 x 2 devices; under the explicit mesh shardings are part of the types."""
+    kind = AxisType.Auto if request.param == "automatic" else AxisType.Explicit
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind, kind))
+    with jax.set_mesh(mesh) if kind is AxisType.Explicit else contextlib.nullcontext():
+        yield mesh
+
+
+def values(seed):
+    rng = np.random.default_rng(seed)
+    return {name: np.asarray(rng.normal(size=shape), np.float32) for name, shape in SHAPES.items()}
+
+
+def placed(mesh, tree):
+    return {name: jax.device_put(leaf, NamedSharding(mesh, SPECS[name])) for name, leaf in tree.items()}
+
+
+def of_parameter(path):
+    """The parameter that a leaf of the state belongs to; None for a count."""
+    keys = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey)]
+    return keys[-1] if keys else None
+
+
+def assert_placed(mesh, tree):
+    """Each leaf that belongs to a parameter is laid out as it. Returns how many there were."""
+    found = 0
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        name = of_parameter(path)
+        if name is None:
+            assert leaf.shape == ()
+            continue
+        found += 1
+        expected = NamedSharding(mesh, SPECS[name])
+        assert leaf.sharding.is_equivalent_to(expected, leaf.ndim), f"{path}: {leaf.sharding}, expected {expected}"
+        if AxisType.Explicit in mesh.axis_types:
+            assert jax.typeof(leaf).sharding.spec == jax.typeof(placed(mesh, values(0))[name]).sharding.spec
+    return found
+
+
+def step(tx, grads, state, params):
+    updates, state = tx.update(grads, state, params)
+    return updates, state, gradtx.apply_updates(params, updates), tx.gradient_params(params, state)
+
+
+@each_optimizer_costly
+def test_state_is_sharded_as_params(case, mesh):
+    tx = case.make(**({"mask": MASK} if "mask" in case.flags else {}))
+    params, plain = placed(mesh, values(1)), values(1)
+    state = tx.init(params)
+    copies = len(jax.tree.leaves(state)) // len(SHAPES)
+    assert assert_placed(mesh, state) == copies * len(SHAPES)
+    jitted = jax.jit(step)
+    for seed in (2, 3):
+        updates, state, params, ahead = jitted(tx, placed(mesh, values(seed)), state, params)
+        for tree in (updates, state, params, ahead):
+            assert_placed(mesh, tree)
+    alone = tx.init(plain)
+    for seed in (2, 3):
+        moved, alone, plain, _ = step(tx, values(seed), alone, plain)
+    # Elementwise, in float32: only fusion may differ.
+    assert_close(jax.tree.map(np.asarray, updates), moved, 1e-6)
+
+
+@pytest.mark.parametrize("mesh", ["explicit"], indirect=True)
+def test_types_of_the_state_are_known_without_arrays(mesh):
+    """Shardings are in the types, so `eval_shape` knows them; an automatic mesh leaves them to the compiler."""
+    params = placed(mesh, values(1))
+    for case in table.OPTIMIZERS:
+        tx = case.make(**({"mask": MASK} if "mask" in case.flags else {}))
+        for path, struct in jax.tree.leaves_with_path(jax.eval_shape(tx.init, params)):
+            name = of_parameter(path)
+            if name is not None:
+                assert _padded(struct) == _padded(params[name])
+
+
+def _padded(leaf):
+    """The axis of each dimension: P() and P(None) are the same."""
+    spec = tuple(leaf.sharding.spec)
+    return spec + (None,) * (len(leaf.shape) - len(spec))
+
+
+@pytest.mark.parametrize("part", [gradtx.clip(0.5), gradtx.clip_by_global_norm(1.0)], ids=repr)
+def test_parts_that_bound_keep_the_layout(part, mesh):
+    grads = placed(mesh, values(4))
+    updates, _ = jax.jit(lambda g: part.update(g, part.init(g)))(grads)
+    assert assert_placed(mesh, updates) == len(SHAPES)
+    expected, _ = part.update(values(4), part.init(values(4)))
+    # A norm summed over 8 devices in another order.
+    assert_close(jax.tree.map(np.asarray, updates), jax.tree.map(np.asarray, expected), 1e-6)
+
+
+def test_global_norm_over_devices(mesh):
+    expected = np.sqrt(sum(np.sum(leaf.astype(np.float64) ** 2) for leaf in values(4).values()))
+    np.testing.assert_allclose(jax.jit(gradtx.global_norm)(placed(mesh, values(4))), expected, rtol=1e-6)
+
+
+def test_vmap_over_sharded_sweep():
+    """A batch of learning rates spread over the devices: each trains its own."""
+    mesh = jax.make_mesh((8,), ("sweep",), axis_types=(AxisType.Auto,))
+    spread = NamedSharding(mesh, P("sweep"))
+    txs = gradtx.adam(jax.device_put(jnp.geomspace(1e-3, 1e-1, 8), spread))
+    params = {"w": jnp.ones((3,))}
+
+    @jax.jit
+    def run(txs):
+        def one(tx):
+            updates, _ = tx.update(params, tx.init(params), params)
+            return updates["w"]
+
+        return jax.vmap(one, (gradtx.batch_axes(txs),))(txs)
+
+    updates = run(txs)
+    assert updates.sharding.is_equivalent_to(NamedSharding(mesh, P("sweep", None)), 2)
+    np.testing.assert_allclose(updates[:, 0], -np.geomspace(1e-3, 1e-1, 8), rtol=1e-5)
