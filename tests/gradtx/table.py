@@ -5,7 +5,7 @@ is ignored or stands in the wrong place is seen.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -184,17 +184,21 @@ PARTS = (
     Part("clip_by_global_norm-unused", gradtx.clip_by_global_norm, optax.clip_by_global_norm, {"max_norm": 1e6}),
 )
 
-# One of each kernel and flag; in costly tests the other variants are slow ones.
-QUICK = {"sgd-momentum", "nag", "adagrad-from-0", "adadelta", "rmsprop-nesterov", "adam-eps-root", "adamw-masked"}
+# One of each kernel and flag; where each variant costs seconds, the rest is left to the whole suite.
+VARIED = {"sgd-momentum", "nag", "adagrad-from-0", "adadelta", "rmsprop-nesterov", "adam-eps-root", "adamw-masked"}
+QUICK = {"nag", "adagrad-from-0", "adamw-masked"}
 
 
 def _name(row: Any) -> str:
     return row.name
 
 
+def _mostly_slow(cases: Sequence[Any]) -> pytest.MarkDecorator:
+    params = [pytest.param(c, marks=[] if c.name in QUICK else pytest.mark.slow) for c in cases]
+    return pytest.mark.parametrize("case", params, ids=[c.name for c in cases])
+
+
 each_optimizer = pytest.mark.parametrize("case", OPTIMIZERS, ids=_name)
-each_optimizer_quick = pytest.mark.parametrize("case", [c for c in OPTIMIZERS if c.name in QUICK], ids=_name)
-each_optimizer_costly = pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=[] if c.name in QUICK else pytest.mark.slow) for c in OPTIMIZERS], ids=_name
-)
+each_varied_optimizer = _mostly_slow([c for c in OPTIMIZERS if c.name in VARIED])
+each_optimizer_costly = _mostly_slow(OPTIMIZERS)
 each_part = pytest.mark.parametrize("part", PARTS, ids=_name)

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from everything import EVERYTHING
 from jaxtyping import Array, Float, PyTree
 
 import gradtx
 from gradtx import GradientTransformation, Scalar, Schedule, Transform, transformation
+
+from .everything import EVERYTHING
 
 
 @transformation

@@ -67,7 +67,7 @@ def test_nnx_optimizers_of_equal_tx_trace_once():
 
 
 def test_nnx_optimizer_refuses_arrays_as_static():
-    with pytest.raises(ValueError, match=r"Found data on value .* static attribute 'tx'"):
+    with pytest.raises(ValueError, match=r"Found .* on value of type .* static attribute 'tx'"):
         train_nnx(nnx.Optimizer, gradtx.adam(jnp.asarray(0.1)))
 
 
@@ -94,15 +94,20 @@ def test_nnx_rate_can_be_changed_between_steps():
     assert len(traces) == 1
 
 
+def values(tree: Any) -> Any:
+    """Arrays in place of Flax's variables."""
+    return jax.tree.map(lambda leaf: leaf[...], tree, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+
+
 def test_nnx_state_of_optax_goes_on():
     with jax.numpy_dtype_promotion("standard"):
         _, theirs = train_nnx(nnx.Optimizer, optax.adam(0.1))
     tx: Any = gradtx.adam(0.1)
     model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
-    pure = from_optax(tx, nnx.as_pure(theirs.opt_state))
+    pure = from_optax(tx, values(theirs.opt_state))
     nnx.update(optimizer.opt_state, nnx.state(pure))
-    chex.assert_trees_all_equal(nnx.as_pure(optimizer.opt_state[0].mu), nnx.as_pure(theirs.opt_state[0].mu))
+    chex.assert_trees_all_equal(values(optimizer.opt_state[0].mu), values(theirs.opt_state[0].mu))
     assert int(optimizer.opt_state[1].count[...]) == STEPS
     nnx_step()[0](model, optimizer, X)
     # As Orbax restores the pure dict of a whole optimizer, with numbers for keys.

@@ -8,17 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from everything import EVERYTHING
 from jax.core import Tracer
 
 import gradtx
 from gradtx import EmptyState, Scalar, Transform, transformation
 from gradtx.testing import LAWS, LawBroken, check_transformation
 
+from .everything import EVERYTHING
+
 slow = {"precision", "sharding", "pure"}
+# A name with arguments is a variant of one that stands alone.
+names = [pytest.param(name, marks=pytest.mark.slow if "(" in name else []) for name in EVERYTHING]
 
 
-@pytest.mark.parametrize("name", EVERYTHING)
+@pytest.mark.parametrize("name", names)
 def test_everything_obeys(name: str) -> None:
     entry = EVERYTHING[name]
     check_transformation(

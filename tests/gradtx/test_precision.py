@@ -12,7 +12,7 @@ import gradtx
 
 from . import table
 from .problem import assert_close, oracle_path, problem, train
-from .table import each_optimizer_costly, each_optimizer_quick, each_part
+from .table import each_optimizer_costly, each_part, each_varied_optimizer
 
 STEPS = 20
 HALF = {"bf16": jnp.bfloat16, "f16": jnp.float16}
@@ -133,7 +133,7 @@ def test_apply_updates_rounds_once(dtype):
     assert gradtx.apply_updates(params, updates).dtype == dtype
 
 
-@each_optimizer_quick
+@each_varied_optimizer
 @pytest.mark.usefixtures("x64")
 def test_complex_equals_the_oracle(case):
     """Moments of |g|, so that a rotation of the gradient rotates the step."""
@@ -229,7 +229,7 @@ def all_ways(tx, params):
     assert {name: leaf.dtype for name, leaf in mapped[0].items()} == {n: leaf.dtype for n, leaf in params.items()}
 
 
-@each_optimizer_quick
+@each_varied_optimizer
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.usefixtures("x64")
 def test_every_dtype_in_one_tree(case, rate):
@@ -237,6 +237,7 @@ def test_every_dtype_in_one_tree(case, rate):
     all_ways(make(case, ALL, RATES[rate]()), params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ALL)
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.usefixtures("x64")
