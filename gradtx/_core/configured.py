@@ -53,17 +53,15 @@ class Factory:
         self.name = name or _public_name(function)
         self.constructor: Callable[..., Any] = function  # replaced by the wrapper
         self.signature = inspect.signature(function)
-        if any(p.kind is p.VAR_KEYWORD for p in self.signature.parameters.values()):
+        parameters = self.signature.parameters.values()
+        if any(p.kind is p.VAR_KEYWORD for p in parameters):
             raise TypeError(f"{self.short}: a factory names its arguments; **kwargs cannot be data")
-        self.arguments = tuple(Argument.read(function, p) for p in self.signature.parameters.values())
+        self.arguments = tuple(Argument.read(function, p) for p in parameters)
         self.data = tuple(a.name for a in self.arguments if a.kind == "data")
         self.static = tuple(a.name for a in self.arguments if a.kind == "static")
-        # What a call binds when it gives leading arguments by position and others by name, without `inspect`.
-        plain = [p for p in self.signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-        self.variadic = next((p.name for p in self.signature.parameters.values() if p.kind is p.VAR_POSITIONAL), None)
-        self.positional = tuple(p.name for p in plain)
-        self.keywords = tuple(p.name for p in self.signature.parameters.values() if p.kind is p.KEYWORD_ONLY)
-        self.defaults = {p.name: p.default for p in self.signature.parameters.values() if p.default is not p.empty}
+        self.positional = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+        self.variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+        self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
 
     def configure(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Configured":
         """The call as data. Raises TypeError or ValueError that names the argument."""
@@ -184,14 +182,13 @@ class Configured:
     def _run(self) -> Any:
         """Run the factory's body on the arguments."""
         values = self.arguments
-        rest: tuple[Any, ...] = ()
+        given = [values.pop(name) for name in self._factory.positional]
         if self._factory.variadic is not None:
             rest = values.pop(self._factory.variadic)
             # A mapping that a `Convert` made out of pairs is handed back as pairs.
-            rest = tuple(rest.items()) if isinstance(rest, dict) else tuple(rest)
-        leading = [values.pop(name) for name in self._factory.positional] if rest else []
+            given += rest.items() if isinstance(rest, dict) else rest
         with _body():
-            return self._factory.function(*leading, *rest, **values)
+            return self._factory.function(*given, **values)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
