@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -46,7 +47,8 @@ def new_directory(path: Path) -> Iterator[Path]:
             _sync(file)
         # mkdtemp makes a private directory; results are as readable as any other file.
         staged.chmod(0o777 & ~_umask())
-        _take_place(staged, path)
+        with _alone(path.parent):
+            _take_place(staged, path)
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         _remove_empty(path.parent, keep=existing[0])
@@ -62,6 +64,17 @@ def check_writable(path: Path, *, free_bytes: int) -> None:
         pass
     if shutil.disk_usage(parent).free < free_bytes:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(parent))
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """One process or thread at a time, so that two runs do not step on each other's renames."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _take_place(staged: Path, path: Path) -> None:

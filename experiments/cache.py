@@ -10,6 +10,7 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,8 @@ def cached(name: str, make: Callable[[], Arrays]) -> Arrays:
         arrays = make()
         try:
             with atomic.new_file(path) as temporary:
-                np.savez(temporary, allow_pickle=False, **{FINGERPRINT: np.array(fingerprint(arrays))}, **arrays)
+                contents: dict[str, Any] = {FINGERPRINT: np.array(fingerprint(arrays)), **arrays}
+                np.savez(temporary, **contents)
         except OSError as error:
             raise ExperimentError(
                 f"cannot write the data cache {path}: {one_line(error)}; "
@@ -70,6 +72,6 @@ def _read(path: Path) -> Arrays | None:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         told = str(arrays.pop(FINGERPRINT))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile):
         return None
     return arrays if told == fingerprint(arrays) else None

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         _complain(str(error))
         return FAILED
     except KeyboardInterrupt:
-        _complain("interrupted; nothing was written")
+        _complain("interrupted")
         return INTERRUPTED
     return 0
 

@@ -55,7 +55,7 @@ def _download(builder: Any) -> None:
     missing = f"data set {builder.name!r} is not prepared in {builder.data_path.parent.parent}"
     if any(importlib.util.find_spec(package) is None for package in PREPARING_NEEDS):
         raise ExperimentError(
-            f"{missing}; run pip install 'gradtx[data]' ({' and '.join(PREPARING_NEEDS)}) to let this command "
+            f"{missing}; run pip install -e '.[data]' ({' and '.join(PREPARING_NEEDS)}) to let this command "
             "download and prepare it, or name a directory that has it by --data-dir or TFDS_DATA_DIR"
         )
     try:

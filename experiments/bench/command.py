@@ -1,8 +1,9 @@
 """The command `python -m experiments bench`: measure, print, save."""
 
+import contextlib
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -46,11 +47,13 @@ def bench(
     """
     if rounds is not None and rounds < 1:
         raise ExperimentError(f"--rounds is {rounds}: it takes at least 1 round to measure anything")
+    if not tree or not optimizer:
+        raise ExperimentError("--tree and --optimizer take at least one name each")
     path = json or RESULTS / f"{name}{'-smoke' if smoke else ''}.json"
-    try:
+    if path.is_dir():
+        raise ExperimentError(f"cannot write {path}: it is a directory")
+    with _writing(path):
         atomic.check_writable(path.parent, free_bytes=FREE_BYTES)
-    except OSError as error:
-        raise ExperimentError(f"cannot write {path}: {one_line(error)}") from error
 
     count = rounds or (SMOKE_ROUNDS if smoke else ROUNDS[name])
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
@@ -67,8 +70,17 @@ def bench(
     if smoke:
         result.notes.append("Smoke sizes: the numbers mean nothing.")
     report.show(result, console)
-    report.save(result, path, _command(name, smoke, tree, optimizer, count))
+    with _writing(path):
+        report.save(result, path, _command(name, smoke, tree, optimizer, count))
     console.print(f"Written to {path}")
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ExperimentError(f"cannot write {path}: {one_line(error)}") from error
 
 
 def _command(name: str, smoke: bool, tree: tuple[str, ...], optimizer: tuple[str, ...], rounds: int) -> str:

@@ -120,8 +120,10 @@ class Argument:
     adopters: tuple[Any, ...]  # configured classes that may take a foreign value in
     convert: Callable[[Any], Any] | None
     container: bool  # a tuple, list or mapping of data is one argument
+    nested: bool  # and its items may be such again
     numbers: bool  # numbers are allowed (a schedule's place may hold one)
     free: bool  # arrays of any kind and dtype (weights), not hyperparameters
+    optional: bool  # None is allowed
     static_types: tuple[type, ...]  # what a static value has to be an instance of; () where anything goes
 
     @classmethod
@@ -143,6 +145,7 @@ class Argument:
         origins = {typing.get_origin(node) for node in nodes}
         containers = (list, tuple, dict, collections.abc.Sequence, collections.abc.Mapping)
         variadic = parameter.kind is parameter.VAR_POSITIONAL
+        contains = bool(origins.intersection(containers))
         adopters = tuple(dict.fromkeys(node for node in nodes if isinstance(node, type) and hasattr(node, "adopt")))
         return cls(
             name=parameter.name,
@@ -150,9 +153,11 @@ class Argument:
             range=ranges[-1] if ranges else FINITE,
             adopters=adopters,
             convert=converts[0] if converts else None,
-            container=variadic or bool(origins.intersection(containers)),
+            container=variadic or contains,
+            nested=contains and not variadic,
             numbers=Number in nodes,
             free=kind == "data" and not adopters and Number not in nodes,
+            optional=any(node in _NONE for node in nodes if node is None or isinstance(node, type)),
             static_types=_plain_types(annotation) if kind == "static" else (),
         )
 
@@ -173,20 +178,21 @@ class Argument:
     def _items(self, value: Any, where: str, validate: bool) -> Any:
         """Each item of a container; a bare item, which may itself be a pair, where it is none."""
         if type(value) in (tuple, list):
-            return type(value)(self._item(item, f"{where}[{i}]", validate) for i, item in enumerate(value))
+            # One form for both, so that equal arguments are equal configurations.
+            return tuple(self._item(item, f"{where}[{i}]", validate) for i, item in enumerate(value))
         if isinstance(value, collections.abc.Mapping):
             items = ((key, self._item(item, f"{where}[{key!r}]", validate)) for key, item in value.items())
             return type(value)(items)  # type: ignore[call-arg]
         return self._item(value, where, validate)
 
     def _item(self, value: Any, where: str, validate: bool) -> Any:
-        if value is None or isinstance(value, self.adopters) or self.free:
+        if isinstance(value, self.adopters) or self.free or (value is None and (self.optional or not validate)):
             return value
         for adopter in self.adopters:
             adopted = adopter.adopt(value)
             if adopted is not None:
                 return adopted
-        if self.container and type(value) in (tuple, list):
+        if self.nested and type(value) in (tuple, list):
             return self._items(value, where, validate)
         if not self.numbers:
             raise TypeError(f"{where} must be {self._expected()}, got {value!r} ({type(value).__name__})")
@@ -199,24 +205,26 @@ class Argument:
 
 def number(value: Any, where: str, range_: Range, expected: str, *, validate: bool) -> Any:
     """A hyperparameter as it is stored: a Python float, a float array, or a tracer."""
-    if isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, np.bool_)):
-        if isinstance(value, np.complexfloating):
-            raise TypeError(f"{where} must be real, got {value!r}")
-        value = float(value)
+    wrong = TypeError(f"{where} must be {expected}, got {value!r} ({type(value).__name__})")
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        try:
+            value = float(value)
+        except OverflowError:
+            raise ValueError(_outside(where, range_, "an int too large for a float")) from None
         if validate and not range_.holds(np.asarray(value)):
             raise ValueError(_outside(where, range_, repr(value)))
         return value
-    if isinstance(value, (np.ndarray, jax.Array)) and value.dtype != np.bool_:
-        if jnp.issubdtype(value.dtype, jnp.complexfloating):
-            raise TypeError(f"{where} must be real, got an array of {value.dtype}")
-        if not jnp.issubdtype(value.dtype, jnp.floating):
-            value = value.astype(jnp.result_type(float))
-        if validate and not isinstance(value, Tracer):
-            concrete = np.asarray(value, dtype=np.float64)
-            if not range_.holds(concrete):
-                raise ValueError(_outside(where, range_, np.array2string(concrete, threshold=8)))
-        return value
-    raise TypeError(f"{where} must be {expected}, got {value!r} ({type(value).__name__})")
+    if not isinstance(value, (np.ndarray, jax.Array)) or not jnp.issubdtype(value.dtype, np.number):
+        raise wrong
+    if jnp.issubdtype(value.dtype, jnp.complexfloating):
+        raise TypeError(f"{where} must be real, got an array of {value.dtype}")
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        value = value.astype(jnp.result_type(float))
+    if validate and not isinstance(value, Tracer):
+        concrete = np.asarray(value, dtype=np.float64)
+        if not range_.holds(concrete):
+            raise ValueError(_outside(where, range_, np.array2string(concrete, threshold=8)))
+    return value
 
 
 def _outside(where: str, range_: Range, came: str) -> str:

@@ -65,8 +65,9 @@ def aligned(names: Sequence[str], trees: Sequence[Any], optional: int) -> tuple[
         for shape, leaf in zip(shapes, column, strict=True):
             if _shape(leaf) != shape and shape is not None and leaf is not None:
                 raise ValueError(_difference(names, trees))
-    if not all(leaf is None or _is_number(leaf) for leaf in columns[0]):
-        checked_leaves(trees[0], names[0])
+    for name, tree, column in zip(names, trees, columns, strict=False):
+        if not all(leaf is None or _is_number(leaf) for leaf in column):
+            checked_leaves(tree, name)
     return structures[0], list(columns)
 
 

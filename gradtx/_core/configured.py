@@ -25,13 +25,14 @@ from .arguments import Argument
 P = ParamSpec("P")
 C = TypeVar("C", bound="Configured")
 
-# Inside a factory's body arguments were validated already, and reading arrays back would stall the device.
-_inside: contextvars.ContextVar[bool] = contextvars.ContextVar("inside a factory", default=False)
+# Why a factory's body runs: "" not at all, "check" when it is configured, "use" in init or update. In use, arguments
+# were validated already, and reading arrays back would stall the device.
+_inside: contextvars.ContextVar[str] = contextvars.ContextVar("inside a factory", default="")
 
 
 @contextlib.contextmanager
-def _body() -> Iterator[None]:
-    token = _inside.set(True)
+def _body(why: str) -> Iterator[None]:
+    token = _inside.set(_inside.get() or why)
     try:
         yield
     finally:
@@ -56,6 +57,9 @@ class Factory:
         parameters = self.signature.parameters.values()
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
             raise TypeError(f"{self.short}: a factory names its arguments; **kwargs cannot be data")
+        hidden = [p.name for p in parameters if p.name.startswith("_") or hasattr(cls, p.name)]
+        if hidden:
+            raise TypeError(f"{self.short}: tx.{hidden[0]} is taken; give the parameter `{hidden[0]}` another name")
         self.arguments = tuple(Argument.read(function, p) for p in parameters)
         self.data = tuple(a.name for a in self.arguments if a.kind == "data")
         self.static = tuple(a.name for a in self.arguments if a.kind == "static")
@@ -75,14 +79,16 @@ class Factory:
 
     def store(self, values: dict[str, Any]) -> "Configured":
         """Arguments by name, all of them, into a checked pytree; its function is run once to let it refuse."""
-        validate = not _inside.get()
+        where = _inside.get()
+        validate = where != "use"
         taken = {a.name: a.take(values[a.name], self.short, validate=validate) for a in self.arguments}
         static = _Static(self.short, {name: taken[name] for name in self.static})
         configured = self.cls._of(self, tuple(taken[name] for name in self.data), static)
-        if validate:
-            if self.check is not None and not any(isinstance(x, Tracer) for x in jax.tree.leaves(configured)):
-                self.check(**taken)
-            configured._check()
+        if validate and self.check and not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(configured)):
+            self.check(**taken)
+        if not where:
+            with _body("check"):
+                configured._check()
         return configured
 
     def __repr__(self) -> str:
@@ -187,7 +193,7 @@ class Configured:
             rest = values.pop(self._factory.variadic)
             # A mapping that a `Convert` made out of pairs is handed back as pairs.
             given += rest.items() if isinstance(rest, dict) else rest
-        with _body():
+        with _body("use"):
             return self._factory.function(*given, **values)
 
     def __getattr__(self, name: str) -> Any:

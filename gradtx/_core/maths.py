@@ -22,7 +22,7 @@ def safe_sqrt(x: jax.Array) -> jax.Array:
 @safe_sqrt.defjvp
 def _safe_sqrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
     (x,), (dx,) = primals, tangents
-    root = jnp.sqrt(x)
+    root = safe_sqrt(x)  # not jnp.sqrt: a second derivative passes through here too
     positive = x > 0
     return root, jnp.where(positive, dx / jnp.where(positive, 2 * root, 1), 0)
 
@@ -32,18 +32,25 @@ def nonzero(x: Number) -> jax.Array:
     return jnp.where(jnp.asarray(x) == 0, jnp.ones_like(x), x)
 
 
-def power(base: jax.Array, exponent: Number) -> jax.Array:
+def power(base: Number, exponent: Number) -> jax.Array:
     """`base ** exponent` for a base >= 0; where the base is 0, no derivative (0 ** p has NaN there)."""
-    return jnp.where(base > 0, nonzero(base) ** exponent, jnp.where(jnp.asarray(exponent) > 0, 0.0, 1.0))
+    return jnp.where(jnp.asarray(base) > 0, nonzero(base) ** exponent, jnp.where(jnp.asarray(exponent) > 0, 0.0, 1.0))
 
 
-# Less than the square of anything that matters, and normal in float32: no flushing to zero.
-_TINY = float(np.finfo(np.float32).tiny)
+# The least divisors, both normal in float32: below them subnormal numbers are flushed to 0. Outside a root the square
+# has to be normal too, because the derivative of 1 / x has it.
+_LEAST_INSIDE, _LEAST_OUTSIDE = float(np.finfo(np.float32).tiny), 2.0**-62
 
 
-def positive(eps: Any) -> Any:
-    """`eps`, made positive: a divisor with it is never 0, and nothing else changes."""
-    return eps + np.asarray(_TINY, eps.dtype)
+def positive(eps: Any, *, outside: bool = False) -> Any:
+    """`eps`, or the least positive number in its place: a divisor with it is never 0.
+
+    Args:
+        eps: A scalar of a NumPy or JAX dtype.
+        outside: Whether it is added to a divisor; otherwise to what a root is taken of.
+    """
+    least = np.asarray(_LEAST_OUTSIDE if outside else _LEAST_INSIDE, eps.dtype)
+    return np.maximum(eps, least) if isinstance(eps, np.generic) else jnp.maximum(eps, least)
 
 
 def abs_sq(x: jax.Array) -> jax.Array:

@@ -43,7 +43,8 @@ def step_dtype(tree: Any) -> np.dtype:
 
 def _step_dtype(leaves: Iterable[Any]) -> np.dtype:
     double = any(getattr(leaf, "dtype", None) in _DOUBLE for leaf in leaves)
-    return np.dtype(np.float64 if double else np.float32)
+    # NumPy leaves of 64 bits are computed in 32 where JAX does not have 64.
+    return np.dtype(jax.dtypes.canonicalize_dtype(np.float64 if double else np.float32))
 
 
 def scalar(value: ArrayLike, dtype: DTypeLike) -> Any:

@@ -43,7 +43,7 @@ class Schedule(Configured):
     @classmethod
     def adopt(cls, value: Any) -> "Schedule | None":
         """A plain callable as a static node; `None` for what cannot be called, or is a transformation."""
-        if not callable(value) or isinstance(value, (type, Configured)):
+        if not callable(value) or isinstance(value, (type, Configured)) or hasattr(value, "factory"):
             return None
         return foreign_schedule(value)
 
@@ -96,6 +96,7 @@ def value_at(name: str, value: ScalarOrSchedule, count: jax.Array | np.ndarray, 
     if not isinstance(value, Schedule):
         check_rank(name, value)
         return jnp.asarray(cast(Number, value)).astype(dtype)
-    if value._factory.constructor is foreign_schedule:
-        return value(count).astype(dtype)
-    return value(count.astype(dtype))
+    foreign = value._factory.constructor is foreign_schedule
+    current = value(count if foreign else count.astype(dtype)).astype(dtype)
+    check_rank(name, current)
+    return current

@@ -57,7 +57,7 @@ class Needs:
 def needs_of(update: Callable[..., Any]) -> Needs:
     """Keyword-only parameters are extra arguments; `params` without a default is needed."""
     code = getattr(update, "__code__", None)
-    if code is None or hasattr(update, "__wrapped__"):
+    if code is None or hasattr(update, "__wrapped__") or inspect.ismethod(update):
         return _read_needs(update)
     defaults = getattr(update, "__defaults__", None) or ()
     kwdefaults = getattr(update, "__kwdefaults__", None) or {}
@@ -240,21 +240,30 @@ def transformation(function: Any = None, *, name: str | None = None, check: Call
 
 
 @transformation
-def foreign(init: Callable, update: Callable) -> Transform:
+def foreign(init_fn: Callable, update_fn: Callable) -> Transform:
     """Somebody else's pair (optax's) as a static node.
 
     Its parameters are widened like ours, so that its state is float32 for half precision and keeps its dtype.
     """
     from .precision import restore, widen
 
-    needs = needs_of(update)
+    needs = needs_of(update_fn)
 
     def foreign_update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         selected = needs.select("a foreign update", params, extra)
-        new, state = update(widen(updates), state, widen(params), **selected)
+        new, state = update_fn(widen(updates), state, widen(params), **selected)
         return restore(new, updates), state
 
-    return Transform(lambda params: init(widen(params)), foreign_update, needs=needs)
+    return Transform(lambda params: init_fn(widen(params)), foreign_update, needs=needs)
+
+
+def memoryless(function: Callable[[Any, Any], Any]) -> Transform:
+    """A pair that remembers nothing, from a function `(updates, params) -> updates`."""
+    return Transform(
+        lambda params: EmptyState(),
+        lambda updates, state, params=None: (function(updates, params), state),
+        state_type=EmptyState,
+    )
 
 
 @transformation
@@ -266,21 +275,13 @@ def stateless(function: Callable) -> Transform:
     Args:
         function: Pure; keeps structure, shapes and dtypes. `params` is `None` where the caller gives none.
     """
-    return Transform(
-        lambda params: EmptyState(),
-        lambda updates, state, params=None: (function(updates, params), state),
-        state_type=EmptyState,
-    )
+    return memoryless(function)
 
 
 @transformation
 def identity() -> Transform:
     """Updates pass unchanged. State: `EmptyState()`."""
-    return Transform(
-        lambda params: EmptyState(),
-        lambda updates, state, params=None: (updates, state),
-        state_type=EmptyState,
-    )
+    return memoryless(lambda updates, params: updates)
 
 
 def batch_axes(tx: Configured) -> Any:

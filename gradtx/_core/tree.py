@@ -114,6 +114,9 @@ def _lifted(kernel: Kernel, width: int, flags: tuple[tuple[str, Any], ...]) -> C
         with jax.numpy_dtype_promotion("standard"):
             out = kernel(*wide, *scalars, **dict(flags))
         out = out if width > 1 else (out,)
+        for name, new, old in zip(_names(kernel), out, arrays[:width], strict=False):
+            if jnp.iscomplexobj(new) and not jnp.iscomplexobj(old):
+                raise TypeError(f"{name} would become complex where it is {old.dtype}: updates and params must agree")
         return tuple(new.astype(old.dtype) for new, old in zip(out, arrays[:width], strict=True))
 
     one = jax.jit(kernel_on_leaves, inline=True)

@@ -101,7 +101,7 @@ def exponential_decay(
     def value(step: jax.Array) -> Number:
         exponent = jnp.maximum(step - transition_begin, 0) / transition_steps
         exponent = jnp.floor(exponent) if staircase else exponent
-        decayed = init_value * decay_rate**exponent
+        decayed = init_value * to_the(decay_rate, exponent)
         if end_value is None:
             return decayed
         return jnp.where(decay_rate < 1, jnp.maximum(decayed, end_value), jnp.minimum(decayed, end_value))

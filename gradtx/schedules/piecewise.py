@@ -16,7 +16,10 @@ def _pairs(boundaries: Any) -> Any:
     """A dict {step: factor} as pairs in order of the steps, so that steps are leaves and not keys."""
     if boundaries is None:
         return ()
-    return tuple(sorted(boundaries.items())) if isinstance(boundaries, Mapping) else tuple(map(tuple, boundaries))
+    pairs = tuple(sorted(boundaries.items()) if isinstance(boundaries, Mapping) else map(tuple, boundaries))
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError(f"piecewise_constant_schedule: expected pairs of a step and a factor, got {boundaries!r}")
+    return pairs
 
 
 @schedule

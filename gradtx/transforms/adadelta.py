@@ -62,7 +62,7 @@ def scale_by_adadelta(rho: Decay = 0.9, eps: NonNegative = 1e-6) -> Transform:
     def update(updates: Any, state: ScaleByAdaDeltaState, params: Any = None) -> tuple[Any, ScaleByAdaDeltaState]:
         dtype = step_dtype(updates)
         decay, epsilon = scalar(rho, dtype), scalar(eps, dtype)
-        factors = [decay, 1 - decay, epsilon, positive(epsilon)]
+        factors = [decay, 1 - decay, epsilon, positive(epsilon, outside=True)]
         updates, e_g, e_x = map_leaves(_adadelta, [updates, state.e_g, state.e_x], factors)
         return updates, ScaleByAdaDeltaState(e_g, e_x)
 

@@ -89,7 +89,7 @@ def scale_by_adam(
         dtype = step_dtype(updates)
         first, second = scalar(b1, dtype), scalar(b2, dtype)
         # All that is the same for every entry is computed once a step; reciprocals spare two divisions an entry.
-        factors = [first, second, 1 - first, 1 - second, positive(scalar(eps, dtype)), eps_root]
+        factors = [first, second, 1 - first, 1 - second, positive(scalar(eps, dtype), outside=True), eps_root]
         weights = [(first, count), (second, count), (first, safe_increment(count))]
         scales = [1 / correction(decay, after, dtype) for decay, after in weights]
         updates, mu, nu = map_leaves(_adam, [updates, state.mu, state.nu], [*factors, *scales], nesterov=nesterov)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from .._core.arguments import Positive
 from .._core.maths import abs_sq, safe_sqrt
-from .._core.transformation import EmptyState, Transform, transformation
+from .._core.transformation import Transform, memoryless, transformation
 from .._core.tree import map_leaves, map_reduce
 
 
@@ -46,11 +46,7 @@ def clip(max_delta: Positive) -> Transform:
         ValueError: `max_delta` is not positive.
         TypeError: Updates are complex.
     """
-    return Transform(
-        lambda params: EmptyState(),
-        lambda updates, state, params=None: (map_leaves(_clip, [updates], [max_delta]), state),
-        state_type=EmptyState,
-    )
+    return memoryless(lambda updates, params: map_leaves(_clip, [updates], [max_delta]))
 
 
 @transformation
@@ -60,6 +56,7 @@ def clip_by_global_norm(max_norm: Positive) -> Transform:
     $$u_t = g_t \min(1, c / \lVert g_t \rVert), \qquad \lVert g \rVert^2 = \textstyle\sum_{leaves} |g|^2$$
 
     State: `EmptyState()`. Units: as the gradient. Keeps its direction. A NaN or infinite gradient is not hidden.
+    Entries whose squares overflow (1e20 in float32) make the norm infinite and the updates 0.
 
     Args:
         max_norm: c > 0. Unit: gradient.
@@ -69,8 +66,4 @@ def clip_by_global_norm(max_norm: Positive) -> Transform:
 
     Source: Pascanu, Mikolov and Bengio, 2013.
     """
-
-    def update(updates: Any, state: EmptyState, params: Any = None) -> tuple[Any, EmptyState]:
-        return map_leaves(_shrink, [updates], [global_norm(updates), max_norm]), state
-
-    return Transform(lambda params: EmptyState(), update, state_type=EmptyState)
+    return memoryless(lambda updates, params: map_leaves(_shrink, [updates], [global_norm(updates), max_norm]))

@@ -15,7 +15,7 @@ from .._core.checks import checked_leaves
 from .._core.maths import safe_increment
 from .._core.precision import step_dtype
 from .._core.schedule import LearningRate, ScalarOrSchedule, value_at
-from .._core.transformation import EmptyState, Transform, transformation
+from .._core.transformation import Transform, memoryless, transformation
 from .._core.tree import map_leaves
 
 
@@ -48,11 +48,7 @@ def scale(step_size: Scalar) -> Transform:
     Args:
         step_size: s. Any finite number.
     """
-
-    def update(updates: Any, state: EmptyState, params: Any = None) -> tuple[Any, EmptyState]:
-        return map_leaves(_scale, [updates], [step_size]), state
-
-    return Transform(lambda params: EmptyState(), update, state_type=EmptyState)
+    return memoryless(lambda updates, params: map_leaves(_scale, [updates], [step_size]))
 
 
 @transformation
@@ -117,8 +113,4 @@ def set_to_zero() -> Transform:
 
     A NaN in the gradient does not come through.
     """
-    return Transform(
-        lambda params: EmptyState(),
-        lambda updates, state, params=None: (map_leaves(_zero, [updates]), state),
-        state_type=EmptyState,
-    )
+    return memoryless(lambda updates, params: map_leaves(_zero, [updates]))

@@ -106,7 +106,7 @@ def scale_by_rms(
         dtype = step_dtype(updates)
         rho = scalar(decay, dtype)
         scale = 1.0 if count is None else 1 / correction(rho, count, dtype)
-        factors = [rho, 1 - rho, positive(scalar(eps, dtype)), scale]
+        factors = [rho, 1 - rho, positive(scalar(eps, dtype), outside=not eps_in_sqrt), scale]
         return map_leaves(_rms, [updates, nu], factors, eps_in_sqrt=eps_in_sqrt)
 
     def plain(updates: Any, state: ScaleByRmsState, params: Any = None) -> tuple[Any, ScaleByRmsState]:
@@ -153,7 +153,7 @@ def scale_by_rss(
         return ScaleByRssState(_filled(params, initial_accumulator_value))
 
     def update(updates: Any, state: ScaleByRssState, params: Any = None) -> tuple[Any, ScaleByRssState]:
-        epsilon = positive(scalar(eps, step_dtype(updates)))
+        epsilon = positive(scalar(eps, step_dtype(updates)), outside=not eps_in_sqrt)
         updates, total = map_leaves(_rss, [updates, state.sum_of_squares], [epsilon], eps_in_sqrt=eps_in_sqrt)
         return updates, ScaleByRssState(total)
 

@@ -63,16 +63,29 @@ def add_decayed_weights(weight_decay: WeightDecay = 0.0, mask: Mask = None) -> T
         chosen = _selected(mask, params)
         # A parameter that does not decay is absent from the reads; the map leaves its update as it is.
         reads = jax.tree.map(lambda p, keep: p if keep else None, params, chosen)
+        reads = _without(reads, updates)
         return map_leaves(_decay, [updates], [decay], reads=[reads], optional=1), new
 
     return Transform(init, update, state_type=AddDecayedWeightsState)
+
+
+def _without(reads: Any, updates: Any) -> Any:
+    """`reads` with `None` where there is no update; as it is where the two do not fit, for the map to say so."""
+    if jax.tree.structure(updates) == jax.tree.structure(reads):
+        return reads
+    (theirs, structure), (ours, other) = (jax.tree.flatten(t, is_leaf=lambda x: x is None) for t in (reads, updates))
+    if structure != other:
+        return reads
+    return structure.unflatten(p if u is not None else None for p, u in zip(theirs, ours, strict=True))
 
 
 def _selected(mask: Any, params: Any) -> Any:
     """A bool for each parameter."""
     given = mask(params) if callable(mask) else mask
     for path, keep in jax.tree.leaves_with_path(given):
-        if not isinstance(keep, (bool, np.bool_)) and not (isinstance(keep, np.ndarray) and keep.dtype == bool):
+        if not isinstance(keep, (bool, np.bool_)) and not (
+            isinstance(keep, np.ndarray) and keep.dtype == bool and keep.ndim == 0
+        ):
             raise TypeError(f"mask{jax.tree_util.keystr(path)} must be True or False, got {keep!r}")
     try:
         chosen = jax.tree.map(lambda keep, part: jax.tree.map(lambda _: bool(keep), part), given, params)

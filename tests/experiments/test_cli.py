@@ -157,7 +157,7 @@ def test_ctrl_c_while_writing_leaves_the_former_results(tmp_path, capsys, monkey
     monkeypatch.setattr(commands.report, "write", interrupt)
     capsys.readouterr()
     assert main(arguments) == INTERRUPTED
-    assert capsys.readouterr().err == "experiments: interrupted; nothing was written\n"
+    assert capsys.readouterr().err == "experiments: interrupted\n"
     assert {file.name: file.read_bytes() for file in directory.iterdir()} == before
     assert [file.name for file in directory.parent.iterdir()] == ["cpu"]
 

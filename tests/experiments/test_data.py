@@ -70,7 +70,7 @@ def test_mnist_is_the_real_one(tfds_dir):
 
 def test_mnist_that_is_missing_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setattr("experiments.prepared.PREPARING_NEEDS", ("a_package_nobody_has",))
-    with pytest.raises(ExperimentError, match=r"'mnist' is not prepared in .*pip install 'gradtx\[data\]'.*--data-dir"):
+    with pytest.raises(ExperimentError, match=r"'mnist' is not prepared in .*pip install -e '\.\[data\]'.*--data-dir"):
         data.load("mnist", tmp_path / "nothing")
     assert list(tmp_path.iterdir()) == []
 

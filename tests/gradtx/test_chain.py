@@ -165,3 +165,27 @@ def test_the_count_stays_at_its_largest() -> None:
     tx = gradtx.sgd(0.1)
     state = (EmptyState(), type(tx.init(PARAMS)[1])(jnp.asarray(2**31 - 1, jnp.int32)))
     assert tx.update(GRADS, state)[1][1].count == 2**31 - 1
+
+
+class Doubling:
+    """A pair as an object with methods."""
+
+    def init(self, params: Any) -> EmptyState:
+        return EmptyState()
+
+    def update(self, updates: Any, state: Any, params: Any = None) -> Any:
+        return jax.tree.map(lambda g: 2 * g, updates), state
+
+
+def test_pairs_of_bound_methods() -> None:
+    pairs: list[Any] = [Doubling(), tuple(gradtx.scale(2.0)), (Doubling().init, Doubling().update)]
+    for pair in pairs:
+        tx = gradtx.chain(pair)
+        chex.assert_trees_all_equal(tx.update(GRADS, tx.init(PARAMS))[0], jax.tree.map(lambda g: 2 * g, GRADS))
+    chex.assert_trees_all_equal(Transform(Doubling().init, Doubling().update).declared.params, False)
+
+
+def test_a_missing_gradient_under_a_mask() -> None:
+    tx = gradtx.adamw(0.1, mask={"w": True, "b": False})
+    updates, _ = tx.update({"w": None, "b": GRADS["b"]}, tx.init(PARAMS), PARAMS)
+    assert updates["w"] is None

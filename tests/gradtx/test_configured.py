@@ -253,3 +253,28 @@ def test_batch_axes() -> None:
     txs = gradtx.adam(jnp.ones(4), eps=jnp.float32(1e-8))
     axes = gradtx.batch_axes(txs)
     assert (axes.learning_rate, axes.b1, axes.eps) == (0, None, None)
+
+
+def test_a_recipe_is_validated_by_its_parts() -> None:
+    @transformation
+    def recipe(rate: Scalar) -> GradientTransformation:
+        return gradtx.chain(gradtx.clip(1.0), gradtx.sgd(rate))
+
+    assert recipe(0.1).rate == 0.1
+    with pytest.raises(ValueError, match=r"sgd: `learning_rate` must be a finite number >= 0, got -0\.1"):
+        recipe(-0.1)
+
+
+def test_names_that_a_configuration_needs_are_refused() -> None:
+    def factory(update: Scalar) -> Transform:
+        return gradtx.identity().transform()
+
+    with pytest.raises(TypeError, match=r"factory: tx.update is taken; give the parameter `update` another name"):
+        transformation(factory)
+
+
+def test_lists_and_tuples_are_one_form() -> None:
+    pieces = [gradtx.constant_schedule(1.0), gradtx.constant_schedule(2.0)]
+    assert gradtx.join_schedules(pieces, [3]) == gradtx.join_schedules(tuple(pieces), (3,))
+    tx = gradtx.chain(gradtx.scale(1.0))
+    assert tx.replace(transforms=[gradtx.scale(1.0)]) == tx

@@ -125,3 +125,15 @@ def test_optax_has_nan_where_we_have_none():
     with jax.numpy_dtype_promotion("standard"):
         assert np.isnan(slope(0.1, optax))
     assert slope(0.1, gradtx) == 0
+
+
+def test_second_derivatives_are_finite_with_a_dead_coordinate():
+    def loss(rate):
+        tx, params = gradtx.adam(rate), jnp.array([0.0, 1.0])
+        state = tx.init(params)
+        for _ in range(3):
+            updates, state = tx.update(params, state)
+            params = gradtx.apply_updates(params, updates)
+        return jnp.sum(jnp.square(params))
+
+    assert jnp.isfinite(jax.jit(jax.hessian(loss))(jnp.float32(0.1)))
