@@ -4,6 +4,7 @@ gradtx and optax share names, arguments and defaults, so one entry serves both. 
 implementation is used where it has one for the CPU, its `foreach` one otherwise.
 """
 
+import importlib
 import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -38,8 +39,7 @@ class Optimizer:
 
     def build_torch(self, params: Iterable[Any]) -> Any:
         """As PyTorch has it, in its fastest form for the CPU."""
-        import torch
-
+        torch = load_torch()
         make = getattr(torch.optim, self.torch_class)
         arguments = {"lr": self.learning_rate, **self.torch_arguments}
         params = list(params)
@@ -70,6 +70,11 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
     "adam": Optimizer("adam", 2, "Adam"),
     "adamw": Optimizer("adamw", 2, "AdamW"),
 }
+
+
+def load_torch() -> Any:
+    """The module, which is no dependency of ours: type checkers need not have it."""
+    return importlib.import_module("torch")
 
 
 def torch_comparable() -> bool:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 import gradtx
 from experiments.bench import trees
-from experiments.bench.optimizers import LIBRARIES, OPTIMIZERS, Optimizer, torch_comparable
+from experiments.bench.optimizers import LIBRARIES, OPTIMIZERS, Optimizer, load_torch, torch_comparable
 from experiments.bench.program import Making, Program, Source, make
 from experiments.bench.timing import Run, Spread, interleave
 
@@ -145,7 +145,8 @@ def _floor_run(byte_count: int) -> Run:
 def _torch_run(optimizer: Optimizer, shapes: trees.Shapes, grads: Mapping[str, jax.Array]) -> Run:
     """PyTorch's step on the same params and gradients."""
     import numpy as np
-    import torch
+
+    torch = load_torch()
 
     params = [torch.tensor(np.asarray(p), requires_grad=True) for p in trees.arrays(shapes, seed=0).values()]
     for param, grad in zip(params, grads.values(), strict=True):

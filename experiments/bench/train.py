@@ -17,7 +17,7 @@ from rich.console import Console
 
 from experiments.bench import problems
 from experiments.bench.goals import at_least
-from experiments.bench.optimizers import LIBRARIES, OPTIMIZERS, torch_comparable
+from experiments.bench.optimizers import LIBRARIES, OPTIMIZERS, load_torch, torch_comparable
 from experiments.bench.report import Report, new_table, ratio_text
 from experiments.bench.timing import Ratio, Run, Spread, interleave, paired
 
@@ -103,9 +103,8 @@ def _parts(label: str, problem: str) -> tuple[Any, Any, tuple[Any, ...]]:
 
 def torch_run(problem: str, data: problems.Batch) -> Run:
     """PyTorch's eager loop."""
-    import torch
-
-    layers: list[torch.nn.Module] = []
+    torch = load_torch()
+    layers: list[Any] = []
     for layer in problems.init(problem):
         inputs, outputs = layer["w"].shape
         linear = torch.nn.Linear(inputs, outputs)
