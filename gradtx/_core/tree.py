@@ -62,7 +62,7 @@ def map_leaves(
     for name, value in zip(names[len(columns) :], scalars, strict=False):
         check_rank(name, value)
     new: list[Any] = [row[:width] for row in rows]
-    run = _lifted(kernel, width, tuple(sorted(flags.items())))
+    one, several = _lifted(kernel, width, tuple(sorted(flags.items())))
     # Once a step and not once a leaf: nearly always there is one dtype.
     converted: dict[np.dtype, tuple[Any, ...]] = {}
     for (_, *dtypes), group in _groups(rows, optional).items():
@@ -70,7 +70,10 @@ def map_leaves(
         if dtype not in converted:
             converted[dtype] = tuple(scalar(value, dtype) for value in scalars)
         for indices in _chunks(group):
-            out = run([rows[i] for i in indices], converted[dtype])
+            if len(indices) == 1:
+                new[indices[0]] = one(rows[indices[0]], converted[dtype])
+                continue
+            out = several([rows[i] for i in indices], converted[dtype])
             for i, leaves in zip(indices, out, strict=True):
                 new[i] = leaves
     outs = tuple(structure.unflatten(column) for column in zip(*new, strict=True))
@@ -104,7 +107,9 @@ def _chunk_size(n: int) -> int:
 
 
 @functools.lru_cache(maxsize=1024)
-def _lifted(kernel: Kernel, width: int, flags: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+def _lifted(kernel: Kernel, width: int, flags: tuple[tuple[str, Any], ...]) -> tuple[Kernel, Kernel]:
+    """The kernel on one row of leaves, and on several at once, compiled."""
+
     @functools.wraps(kernel)
     def kernel_on_leaves(leaves: tuple[Any, ...], scalars: tuple[ArrayLike, ...]) -> tuple[jax.Array, ...]:
         arrays = [jnp.asarray(leaf) for leaf in leaves]
@@ -125,7 +130,7 @@ def _lifted(kernel: Kernel, width: int, flags: tuple[tuple[str, Any], ...]) -> C
     def several(rows: list[tuple[Any, ...]], scalars: tuple[ArrayLike, ...]) -> list[tuple[jax.Array, ...]]:
         return [one(row, scalars) for row in rows]
 
-    return jax.jit(several)
+    return one, jax.jit(several)
 
 
 @functools.lru_cache(maxsize=1024)

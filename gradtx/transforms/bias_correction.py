@@ -16,7 +16,7 @@ from .._core.transformation import Transform, transformation
 from .._core.tree import map_leaves
 
 
-@functools.partial(jax.jit, static_argnames="dtype")
+@functools.partial(jax.jit, static_argnames="dtype", inline=True)
 def correction(decay: ArrayLike, count: jax.Array, dtype: DTypeLike) -> jax.Array:
     """$1 - \\rho^t$, the weight that an average has gathered after `count` updates; a scalar of `dtype`."""
     return 1 - jnp.asarray(decay).astype(dtype) ** count.astype(dtype)
