@@ -1,4 +1,4 @@
-"""The command line: `list`, `run`, `report` and `bench`.
+"""The command line: `list`, `run`, `status`, `report` and `bench`.
 
 Imports that take seconds happen inside the commands, so that `--help` is quick.
 What a person can mend (`ExperimentError`) is one line on stderr and exit code 2; Ctrl-C is exit code 130.
@@ -29,7 +29,7 @@ Directory = Annotated[Path, arg(metavar="DIR")]
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
-    commands: dict[str, Callable[..., Any]] = {"list": list_, "run": run, "report": report, "bench": bench}
+    commands: dict[str, Callable[..., Any]] = {"list": list_, "run": run, "status": status, "report": report, "bench": bench}
     if arguments and arguments[0] == "bench":
         from experiments.bench.command import bench as with_options
 
@@ -65,25 +65,40 @@ def run(
     data_dir: Annotated[Path | None, arg(metavar="DIR")] = None,
     results: Directory = RESULTS,
     seeds: Annotated[int | None, arg(metavar="N")] = None,
+    budget: Annotated[int | None, arg(metavar="N")] = None,
 ) -> None:
-    """Run a study: train, print a ranked table, write results and a picture.
+    """Run a study, or what is left of it: print tables and verdicts, write results and pictures.
 
     Args:
         name: A study (see `list`).
-        tier: How much of it: `smoke` (a small subset, to see that it works) or `cpu`.
+        tier: How much of it: `smoke` (a small subset, to see that it works), `cpu`, or `accelerator` (full size).
         data_dir: Where TensorFlow Datasets keeps prepared data. Default: TFDS_DATA_DIR, else its own default.
         results: Where results go, as `<results>/<study>/<tier>/`.
-        seeds: Seeds, in place of the tier's own number.
+        seeds: Seeds of the final runs, in place of the tier's own number.
+        budget: Learning rates that every method tries, in place of the tier's own number; the grid keeps its centre.
     """
     from experiments import commands
 
-    said = ["run", name, "--tier", tier, *(["--seeds", str(seeds)] if seeds is not None else [])]
+    changes = {name: value for name, value in {"seeds": seeds, "budget": budget}.items() if value is not None}
+    said = ["run", name, "--tier", tier, *(word for key, value in changes.items() for word in (f"--{key}", str(value)))]
     command = shlex.join(["python", "-m", "experiments", *said])
-    commands.run_study(_console(), name, tier, data_dir, results, seeds, command)
+    commands.run_study(_console(), name, tier, data_dir, results, changes, command)
+
+
+def status(name: Positional[Annotated[str | None, arg(metavar="NAME")]] = None, results: Directory = RESULTS) -> None:
+    """Show what is done, running and left, and the time to go.
+
+    Args:
+        name: A study. Default: all that were begun.
+        results: Where results are.
+    """
+    from experiments import commands
+
+    commands.show_status(_console(), name, results)
 
 
 def report(name: Positional[Annotated[str | None, arg(metavar="NAME")]] = None, results: Directory = RESULTS) -> None:
-    """Print the tables of stored results and draw their pictures anew.
+    """Print stored results, draw their pictures anew, and write one site of them all.
 
     Args:
         name: A study. Default: all that have results.

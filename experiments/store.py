@@ -52,7 +52,7 @@ class Checkpoint:
                 return None
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 saved = [file[f"leaf_{i}"] for i in range(len(file.files) - 1)]
-                done = int(file["done"])
+                done = int(file["done"][0])
         except (sealed.DamagedError, ValueError, KeyError, OSError) as error:
             aside = sealed.set_aside(self._path, "damaged")
             self._say(f"{one_line(error)}; it is now {aside.name}, and its part begins again")
@@ -63,24 +63,25 @@ class Checkpoint:
             return None
         return structure.unflatten(saved), done
 
-    def save(self, tree: Any, done: int) -> None:
-        """Keep `tree`, in place of what was saved before."""
+    def save(self, tree: Any, done: int, total: int) -> None:
+        """Keep `tree`, in place of what was saved before. So much of `total` is done."""
         leaves = jax.device_get(jax.tree.leaves(tree))
         buffer = io.BytesIO()
         arrays: dict[str, Any] = {f"leaf_{i}": leaf for i, leaf in enumerate(leaves)}
-        np.savez(buffer, done=np.array(done), **arrays)
+        np.savez(buffer, done=np.array([done, total]), **arrays)
         sealed.write(self._path, buffer.getbuffer())
 
-    def done(self) -> int:
-        """How far the saved work is; 0 where there is none."""
+    def done(self) -> tuple[int, int]:
+        """How far the saved work is, and how far it has to go; zeros where there is none."""
         try:
             content = sealed.read(self._path)
             if content is None:
-                return 0
+                return 0, 0
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                return int(file["done"])
+                done, total = file["done"].tolist()
+                return done, total
         except (sealed.DamagedError, ValueError, KeyError, OSError):
-            return 0
+            return 0, 0
 
     def remove(self) -> None:
         """The work is done."""
@@ -135,6 +136,11 @@ class Store:
     def checkpoint(self, name: str) -> Checkpoint:
         """Where the part keeps its unfinished work."""
         return Checkpoint(self._path(name, CHECKPOINT), self.say)
+
+    def seconds(self, file: str) -> float:
+        """What a part, by its file's name, took."""
+        found = self.find(file)
+        return 0.0 if found is None else float(found.attrs["seconds"])
 
     def names(self) -> list[str]:
         """The files of parts that are done, without their ending."""

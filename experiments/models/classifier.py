@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key, PyTree
 
@@ -32,6 +33,10 @@ class Classifier:
     """
 
     build: Callable[[nnx.Rngs], Any]
+
+    def penalty(self, params: Params) -> Float[Array, ""]:
+        """What is added to the loss."""
+        return jnp.zeros(())
 
     def init(self, key: Key[Array, ""]) -> Variables:
         """What training begins with."""

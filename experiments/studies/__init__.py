@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 from experiments.errors import ExperimentError
-from experiments.studies import mnist_logistic, quickstart
+from experiments.studies import mnist_logistic, mnist_mlp, quickstart
 from experiments.studies.study import TIERS as TIERS
 from experiments.studies.study import Study as Study
-from experiments.studies.study import Tier as Tier
 from experiments.studies.study import TierName as TierName
 
-STUDIES: dict[str, Study] = {study.name: study for study in (quickstart.STUDY, mnist_logistic.STUDY)}
+STUDIES: dict[str, Study[Any]] = {
+    module.STUDY.name: module.STUDY
+    for module in (
+        quickstart,
+        mnist_logistic,
+        mnist_mlp,
+    )
+}
 
 
-def find(name: str) -> Study:
+def find(name: str) -> Study[Any]:
     """The study of that name. Raises ExperimentError with the nearest name, if there is none."""
     if name not in STUDIES:
         close = difflib.get_close_matches(name, STUDIES, n=1)
@@ -23,7 +30,7 @@ def find(name: str) -> Study:
     return STUDIES[name]
 
 
-def find_tier(study: Study, name: str) -> tuple[TierName, Tier]:
+def find_tier(study: Study[Any], name: str) -> tuple[TierName, Any]:
     """The tier of that name. Raises ExperimentError if the study has none such."""
     for tier_name, tier in study.tiers.items():
         if tier_name == name:

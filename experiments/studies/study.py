@@ -24,7 +24,10 @@ Outcome = Literal["supported", "refuted", "inconclusive"]
 
 
 class Tier(Protocol):
-    """How much of a study is run: a frozen dataclass whose `repr` tells all that the results depend on."""
+    """How much of a study is run: a frozen dataclass whose `repr` tells all that the results depend on, and no more.
+
+    A run whose tier has another `repr` begins anew; so `estimate` and `scale` are left out of it.
+    """
 
     @property
     def estimate(self) -> str:
@@ -106,6 +109,13 @@ class Context:
     progress: Progress
     dataset: Dataset | None = None
     say: Callable[[str], None] = print
+    _plans: set[str] = field(default_factory=set)
+
+    def plan(self, plan: str) -> None:
+        """Say how lanes will run, unless that was said before."""
+        if plan not in self._plans:
+            self._plans.add(plan)
+            self.say(f"Plan: {plan}.")
 
 
 T = TypeVar("T", bound=Tier)
