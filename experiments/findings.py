@@ -65,6 +65,11 @@ class Judged:
         return SIGNS[self.finding]
 
     @property
+    def found(self) -> str:
+        """The numbers that decided, or why there are none, as a sentence."""
+        return f"Cannot be decided: {self.effect}." if self.finding == "undecided" else self.effect
+
+    @property
     def word(self) -> str:
         """The finding, in words."""
         return WORDS.get(self.finding, self.finding)
@@ -84,9 +89,15 @@ def tables(results: StudyResults) -> Sequence[Table]:
 
 
 def warnings(results: StudyResults) -> list[str]:
-    """What a reader must know before anything else: that the run was small, or no result at all."""
-    scale = plain(results.dataset.attrs.get("scale", ""))
-    return [SMOKE_WARNING] * (results.tier == "smoke") + [f"Small scale: {scale}."] * bool(scale)
+    """What a reader must know first: that the run was small, or no result at all, or of another study."""
+    told = {name: plain(results.dataset.attrs.get(name, "")) for name in ("scale", "study", "tier")}
+    said = [SMOKE_WARNING] if "smoke" in (results.tier, told["tier"]) else []
+    if told["scale"]:
+        said.append(f"Small scale: {told['scale'].removesuffix('.')}.")
+    for name, here in (("study", results.study.name), ("tier", results.tier)):
+        if told[name] not in ("", plain(here)):
+            said.append(f"The results file says that it is of another {name}: {told[name]}.")
+    return said
 
 
 def provenance(results: StudyResults) -> dict[str, str]:
@@ -126,5 +137,5 @@ def _tell(name: str, value: Any) -> str:
             seconds = float(value)
         except (TypeError, ValueError):
             return plain(value)
-        return duration(seconds) if 0 <= seconds and math.isfinite(seconds) else plain(value)
+        return duration(seconds) if seconds >= 0 and math.isfinite(seconds) else plain(value)
     return plain(value)

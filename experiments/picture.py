@@ -10,10 +10,11 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import xarray as xr
+from cycler import cycler
 from matplotlib.figure import Figure
 
 from experiments.looks import LIGHT as LIGHT
@@ -25,6 +26,7 @@ from experiments.looks import look as look
 from experiments.studies.study import Picture
 
 PIXELS_PER_POINT = 4 / 3  # CSS
+_NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 def style(theme: Theme) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def style(theme: Theme) -> dict[str, Any]:
         "axes.axisbelow": True,
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "axes.prop_cycle": matplotlib.cycler(color=[theme.text, *(one.colour for one in list(LOOKS.values())[1:])]),
+        "axes.prop_cycle": cycler(color=[theme.text, *(one.colour for one in list(LOOKS.values())[1:])]),
         "font.family": ["DejaVu Sans"],  # comes with matplotlib
         "font.size": 11,
         "svg.fonttype": "path",
@@ -71,14 +73,16 @@ def styled(theme: Theme) -> Iterator[None]:
         # A stranger's letters may be missing in the font; boxes stand for them.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(style(theme))
+        matplotlib.rcParams.update(cast(Any, style(theme)))
         yield
 
 
 def render(picture: Picture, dataset: xr.Dataset, theme: Theme = LIGHT) -> str:
     """The picture as SVG."""
     with styled(theme):
-        return _save(picture.draw(dataset), format="svg", metadata={"Date": None, "Creator": None}).decode()
+        svg = _save(picture.draw(dataset), format="svg", metadata={"Date": None, "Creator": None}).decode()
+    # Outlines have their text beside them as a comment, where it may hold what XML must not.
+    return _NOT_XML.sub("", svg)
 
 
 def render_png(picture: Picture, dataset: xr.Dataset, theme: Theme = LIGHT, dpi: int = 150) -> bytes:

@@ -78,13 +78,13 @@ def show(console: Console, results: StudyResults) -> None:
         console.print(forms.terminal(table))
     for one in findings.judge(results):
         line = Text(f"{one.sign} {plain(one.claim.name)} {one.word}", style=_STYLES.get(one.finding, "bold"))
-        line.append(f": {plain(one.claim.says)} {plain(one.effect)}", style="not bold default")
+        line.append(f": {plain(one.claim.says)} {plain(one.found)}", style="not bold default")
         console.print(line)
 
 
 def _verdict(one: findings.Judged) -> str:
-    name, says, effect = map(escape, (one.claim.name, one.claim.says, one.effect))
-    return f"- **{name}: {one.word}.** {says} *Found:* {effect}"
+    name, says, found = map(escape, (one.claim.name, one.claim.says, one.found))
+    return f"- **{name}: {one.word}.** {says} *Found:* {found}"
 
 
 def _plain(value: Any) -> Any:

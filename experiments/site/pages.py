@@ -14,7 +14,7 @@ from experiments import findings, picture, summary, tables
 from experiments.findings import Judged, StudyResults
 from experiments.plain import plain
 from experiments.site.names import Unique, slug
-from experiments.studies.study import Picture, Study, Table
+from experiments.studies.study import Picture, Study, Table, TierName
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,11 @@ class Listed:
     command: str
     estimate: str
 
+    @property
+    def anchor(self) -> str:
+        """Where the front page speaks of the study."""
+        return f"study-{slug(self.study.name)}"
+
 
 @dataclass(frozen=True)
 class Glance:
@@ -116,9 +121,10 @@ def result_page(results: StudyResults, unique: Unique) -> ResultPage:
 def listed(study: Study[Any], pages: Sequence[ResultPage]) -> Listed:
     """The study with those of the pages that are its own."""
     own = [page for page in pages if page.study.name == study.name]
-    tier = "cpu" if "cpu" in study.tiers else next(iter(study.tiers), "cpu")
-    estimate = study.tiers[tier].estimate if tier in study.tiers else ""
-    return Listed(study, sorted(own, key=_fullness), _command(study, tier), estimate)
+    tiers: list[TierName] = [*study.tiers, "cpu"]
+    name = "cpu" if "cpu" in study.tiers else tiers[0]
+    tier = study.tiers.get(name)
+    return Listed(study, sorted(own, key=_fullness), _command(study, name), tier.estimate if tier else "")
 
 
 def glances(studies: Sequence[Listed]) -> list[Glance]:
