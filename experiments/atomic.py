@@ -43,8 +43,9 @@ def new_directory(path: Path) -> Iterator[Path]:
     staged = Path(tempfile.mkdtemp(prefix=f".{path.name}.new-", dir=path.parent))
     try:
         yield staged
-        for file in staged.iterdir():
-            _sync(file)
+        for file in staged.rglob("*"):
+            if file.is_file():
+                _sync(file)
         # mkdtemp makes a private directory; results are as readable as any other file.
         staged.chmod(0o777 & ~_umask())
         with _alone(path.parent):

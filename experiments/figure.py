@@ -1,54 +1,24 @@
-"""The picture of a comparison: for each model, how the loss fell, and how much the learning rate matters.
-
-An optimizer has the same colour and marker everywhere. The colours are those of Okabe and Ito (2008), which
-people with any colour vision can tell apart; the markers say the same again.
-"""
+"""The picture of a comparison: for each model, how the loss fell, and how much the learning rate matters."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-
-class Look(NamedTuple):
-    """How an optimizer is drawn."""
-
-    colour: str
-    marker: str
-
-
-LOOKS = {
-    "SGD": Look("#000000", "o"),
-    "Momentum": Look("#E69F00", "s"),
-    "NAG": Look("#56B4E9", "D"),
-    "Adagrad": Look("#009E73", "^"),
-    "Adadelta": Look("#CC79A7", "v"),
-    "RMSprop": Look("#0072B2", "P"),
-    "Adam": Look("#D55E00", "X"),
-}
-OTHER = Look("#777777", ".")
-
-STYLE: Any = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#E5E5E5",
-    "font.size": 10,
-    "svg.hashsalt": "gradtx",  # the same results give the same file
-}
+from experiments.looks import LIGHT, look
+from experiments.looks import LOOKS as LOOKS
+from experiments.picture import styled
 
 
 def write(dataset: xr.Dataset, title: str, directory: Path) -> None:
     """Write `figure.png` and `figure.svg` into an existing directory."""
-    with matplotlib.rc_context(STYLE):
+    with styled(LIGHT):
         drawn = draw(dataset, title)
         drawn.savefig(directory / "figure.png", dpi=150, metadata={"Software": None})
         drawn.savefig(directory / "figure.svg", metadata={"Date": None})
@@ -77,7 +47,7 @@ def _draw_losses(axes: Axes, results: xr.Dataset) -> None:
         if np.isnan(one.chosen_learning_rate):
             continue
         losses = one.train_loss.sel(learning_rate=one.chosen_learning_rate)
-        colour = LOOKS.get(str(name), OTHER).colour
+        colour = look(str(name)).colour
         axes.plot(results.epoch, losses.mean("seed"), color=colour)
         axes.fill_between(results.epoch, losses.min("seed"), losses.max("seed"), color=colour, alpha=0.15, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -91,7 +61,7 @@ def _draw_sensitivity(axes: Axes, results: xr.Dataset) -> None:
     error = 100 * (1 - accuracy)
     for name in results.optimizer.values:
         curve = error.sel(optimizer=name).dropna("learning_rate")
-        colour, marker = LOOKS.get(str(name), OTHER)
+        colour, marker = look(str(name))
         axes.plot(curve.learning_rate, curve, color=colour, marker=marker, markersize=5, label=name)
         chosen = curve.where(curve.learning_rate == results.chosen_learning_rate.sel(optimizer=name), drop=True)
         axes.plot(chosen.learning_rate, chosen, marker="o", markersize=12, color=colour, fillstyle="none")
