@@ -101,10 +101,10 @@ def warnings(results: StudyResults) -> list[str]:
 
 
 def provenance(results: StudyResults) -> dict[str, str]:
-    """Where the results come from, as the file says: label and text. Versions and what is not known to us come last."""
+    """Where the results come from, as the file says: label and text. What has no label of its own comes last."""
     told = {str(name): value for name, value in results.dataset.attrs.items() if name not in _SHOWN_ELSEWHERE}
     known = {label: _tell(name, told.pop(name)) for name, label in LABELS.items() if name in told}
-    rest = {plain(name, 100).removesuffix("_version"): _tell(name, value) for name, value in told.items()}
+    rest = {plain(name, 100).replace("_", " "): _tell(name, value) for name, value in told.items()}
     return known | {name: text for name, text in sorted(rest.items()) if name not in known}
 
 

@@ -95,7 +95,7 @@ def test_summary_as_files(tmp_path):
     assert page.startswith("# fake, smoke tier\n\nWhich?\n\n**Smoke tier: shows that it works; not a result.**\n")
     assert "- **C1: supported.** A beats B. *Found:* 0.3 (0.2 to 0.4).\n" in page
     assert "| Adam | 0.1 |" in page
-    assert "- jax: 1.2\n" in page
+    assert "- jax version: 1.2\n" in page
 
 
 @EVERY
