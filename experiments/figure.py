@@ -36,6 +36,13 @@ LOOKS = {
 }
 OTHER = Look("#777777", ".")
 
+
+def look(name: str) -> Look:
+    """How an optimizer is drawn on a page of the theme in force: what is black on light pages is light on dark ones."""
+    colour, marker = LOOKS.get(name, OTHER)
+    return Look(str(matplotlib.rcParams["text.color"]) if colour == LOOKS["SGD"].colour else colour, marker)
+
+
 STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
