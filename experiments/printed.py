@@ -193,4 +193,4 @@ def stopped(path: xr.Dataset) -> xr.Dataset:
     """The path as the code leaves it: after its stop it stays where it is."""
     last = int(path.step[-1])
     stop = stop_step(path).fillna(last).clip(max=last).astype(int)
-    return path.isel(step=np.minimum(path.step, stop)).assign_coords(step=path.step)
+    return path.where(path.step <= stop, path.drop_vars("step").isel(step=stop))
