@@ -88,9 +88,15 @@ def _tables(results: xr.Dataset) -> Sequence[Table]:
         columns = ["optimizer"]
         for target in results.target.values:
             columns += [f"stays below {target:g}", "at rate", f"first below {target:g}"]
-        note = "Fewest steps over the same learning rates for all; * at an end of them."
+        note = "Fewest steps over the same learning rates for all; * at an end of them. " + _NEWTON
         made.append(Table(f"Steps on the bowl, {version}, each at its own best rate", columns, rows, note))
     return [*made, _at_equal_rates(results)]
+
+
+_NEWTON = (
+    "Adagrad's few steps are the bowl's doing, whose axes are x and y: one step with a large rate h measures the "
+    "curvature q of each axis (its gradient is about q h), and from then on h / sqrt(G) is about 1 / q, Newton's step."
+)
 
 
 def _at_equal_rates(results: xr.Dataset) -> Table:
