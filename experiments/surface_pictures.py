@@ -29,8 +29,9 @@ def contours(axes: Axes, surface: Surface, window: float = WINDOW) -> None:
     x, y = np.meshgrid(side, side)
     height = surface.height(x, y)
     top = float(np.abs(height).max())
-    levels = top * np.linspace(0, 1, 13)[1:] ** 2
-    if height.min() < 0:
+    saddle = height.min() < 0
+    levels = top * np.linspace(0, 1, 8 if saddle else 13)[1:] ** 2
+    if saddle:
         levels = np.concatenate([-levels[::-1], [0.0], levels])
     axes.contour(x, y, height, levels=levels, colors=FAINT, linewidths=0.5, alpha=0.7, linestyles="solid")
     axes.plot(*surface.start, marker="o", markersize=4, color=text_colour(), zorder=4)

@@ -123,7 +123,7 @@ def _draw_paths(results: xr.Dataset) -> Figure:
             contours(axes, BOWL)
             path = results.isel(learning_rate=0).sel(optimizer=name, momentum=momentum)
             draw_path(axes, path, color=_colour(str(name)))
-            axes.set_title(f"{name}, {momentum:g}", loc="left", fontsize=11)
+            axes.set_title(f"{name}, γ = {momentum:g}", loc="left", fontsize=11)
     figure.supxlabel("x", fontsize=10)
     figure.supylabel("y", fontsize=10)
     return figure
@@ -143,10 +143,12 @@ def _draw_losses(results: xr.Dataset) -> Figure:
             style = {"color": _colour(str(name)), "linestyle": dashes[str(name)], "label": name}
             draw_losses(axes, loss, 1e-4, 1e3, **style)
         axes.set_title(f"momentum {momentum:g}", loc="left", fontsize=11)
+        axes.set_xlabel("step")
+        axes.tick_params(labelbottom=True)
     for unused in panels[len(momenta) :]:
         unused.set_axis_off()
-    figure.supxlabel("step", fontsize=10)
-    figure.supylabel("loss", fontsize=10)
+    for axes in panels[::columns]:
+        axes.set_ylabel("loss")
     legend_below(figure, panels[0])
     return figure
 

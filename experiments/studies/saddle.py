@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -114,30 +115,31 @@ def _contained(results: xr.Dataset) -> xr.DataArray:
 def _draw_surface(results: xr.Dataset) -> Figure:
     side = np.linspace(-8, 8, 41)
     x, y = np.meshgrid(side, side)
-    figure = Figure(figsize=(7, 5.2), layout="constrained")
-    axes = figure.add_subplot(projection="3d")
-    axes.plot_surface(x, y, SADDLE.height(x, y), cmap="viridis", alpha=0.75, linewidth=0)  # type: ignore[attr-defined]
-    axes.view_init(elev=28, azim=-55)  # type: ignore[attr-defined]
-    axes.set_box_aspect((1, 1, 0.7), zoom=0.9)  # type: ignore[call-arg]
-    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):  # type: ignore[attr-defined]
+    figure = Figure(figsize=(6.4, 5), layout="constrained")
+    axes: Any = figure.add_subplot(projection="3d")
+    axes.plot_surface(x, y, SADDLE.height(x, y), cmap="viridis", alpha=0.75, linewidth=0)
+    axes.view_init(elev=28, azim=-55)
+    axes.set_box_aspect((1, 1, 0.7), zoom=1.0)
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_pane_color((0, 0, 0, 0))
-    axes.set(xlabel="x", ylabel="y", zlabel=SADDLE.formula)  # type: ignore[call-arg]
+    ticks = np.linspace(-8, 8, 5)
+    axes.set(xlabel="x", ylabel="y", zlabel=SADDLE.formula, xticks=ticks, yticks=ticks)
     return figure
 
 
 def _draw_paths(results: xr.Dataset) -> Figure:
-    figure = Figure(figsize=(10, 5.4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, names, rate in zip(panels, (LINEAR, ADAPTIVE), results.shown_rate.values, strict=True):
-        contours(axes, SADDLE)
-        for name in names:
+    figure = Figure(figsize=(2.7 * len(ADAPTIVE), 5.8), layout="constrained")
+    panels = figure.subplots(2, len(ADAPTIVE), sharey=True)
+    for row, names, rate in zip(panels, (LINEAR, ADAPTIVE), results.shown_rate.values, strict=True):
+        for axes, name in zip(row, names, strict=False):
+            contours(axes, SADDLE)
             path = results.sel(version="as written", optimizer=name, shown_rate=rate)
-            colour, marker = look(name)
-            draw_path(axes, path, color=colour, marker=marker, markersize=4, markevery=3, label=name)
-        axes.set_title(f"learning rate {rate:g}", loc="left", fontsize=11)
-        axes.set_xlabel("x")
-        axes.legend(loc="lower left", fontsize=9)
-    panels[0].set_ylabel("y")
+            draw_path(axes, path, color=look(name).colour)
+            axes.set_title(f"{name} at {rate:g}", loc="left", fontsize=11)
+            axes.set_xlabel("x")
+        for unused in row[len(names) :]:
+            unused.set_axis_off()
+        row[0].set_ylabel("y")
     return figure
 
 
@@ -159,8 +161,8 @@ def _draw_escapes(results: xr.Dataset) -> Figure:
             axes.set_xlim(0, int(results.step[-1]))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.set_title(f"{version}, rate {rate:g}", loc="left", fontsize=11)
-    figure.supxlabel("step", fontsize=10)
-    figure.supylabel("|y| (dotted: out)", fontsize=10)
+            axes.set_xlabel("step")
+        row[0].set_ylabel("|y| (dotted: out)")
     legend_below(figure, panels[0][0])
     return figure
 
@@ -187,7 +189,8 @@ def _decide(results: xr.Dataset) -> Verdict:
     said = "; ".join(f"{reading.numbers} ({reading.answer})" for reading in readings)
     effect = (
         f"Steps to |y| > {OUT:g}: {said}; Adam is first: {first}. SGD leaves at {int(escapes.sum())} of "
-        f"{escapes.size} rates{_example(written)}; SGD is stuck: {stuck}."
+        f"{escapes.size} rates{_example(written)}; SGD is stuck: {stuck}. "
+        f"As coded, {race.at_equal_rates(results.escape.sel(version='as coded'), 'Adam').numbers}."
     )
     return Verdict(race.both([first, stuck]), effect)
 
@@ -229,8 +232,8 @@ STUDY = Study(
         Picture("saddle-surface", "The saddle x² - y². Along x it has a minimum, along y a maximum.", _draw_surface),
         Picture(
             "saddle-paths",
-            "From (7, 0.001), next to the ridge, by the formulas. Left: the methods with one rate for all directions. "
-            "Right: the adaptive methods, which leave along y before they come down along x.",
+            "400 steps from (7, 0.001), next to the ridge, by the formulas. Top: the methods with one rate for all "
+            "directions come down along x first. Bottom: the adaptive methods leave along y from the start.",
             _draw_paths,
         ),
         Picture(
