@@ -7,7 +7,7 @@ Nothing but these comparisons should use them. For each rule: what differs from 
 | momentum | learning rate inside the velocity | outside; the same at a constant rate |
 | NAG | velocity decays by gamma | by 0.7, whatever gamma is; gamma is used to look ahead only |
 | Adagrad, RMSprop | epsilon inside the root | outside; hardly matters at 1e-8 |
-| Adadelta | no learning rate; epsilon small | a factor `step`; epsilon 0.1, which alone sets the size of its first steps |
+| Adadelta | no learning rate; epsilon small | a factor `step`; epsilon 0.1, which sets its pace |
 | Adam | bias correction, epsilon outside the root | none (computed, but not used), epsilon inside |
 | all | - | stops when the *signed* sum of the gradient is small: see `stopped` |
 """
@@ -22,6 +22,7 @@ import numpy as np
 import xarray as xr
 
 import gradtx
+from experiments.formulas import FORMULAS
 from experiments.surfaces import first_step
 from gradtx import Decay, NonNegative, Scalar, Transform
 
@@ -179,6 +180,9 @@ PRINTED: dict[str, gradtx.GradientTransformation] = {
     "RMSprop": rmsprop(1.0),
     "Adam": adam(1.0),
 }
+
+VERSIONS = {"as written": FORMULAS, "as coded": PRINTED}
+"""The two sets of rules, by what tables and pictures call them."""
 
 
 def stop_step(path: xr.Dataset) -> xr.DataArray:

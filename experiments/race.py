@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.studies.study import Outcome
+from experiments.studies.study import Outcome, Table
 
 Answer = Literal["yes", "no", "tie"]
 
@@ -79,9 +79,24 @@ def best_rate(steps: xr.DataArray) -> xr.DataArray:
     return rate.where(np.isfinite(known.min("learning_rate")))
 
 
+def table_at_equal_rates(title: str, steps: xr.DataArray) -> Table:
+    """Steps of each optimizer at the learning rates that are powers of ten."""
+    rates = [rate for rate in steps.learning_rate.values if np.isclose(np.log10(rate), round(np.log10(rate)))]
+    rows = [
+        [str(name), *(count(float(steps.sel(optimizer=name, learning_rate=rate))) for rate in rates)]
+        for name in steps.optimizer.values
+    ]
+    return Table(title, ["optimizer", *(f"{rate:g}" for rate in rates)], rows)
+
+
 def count(steps: float) -> str:
     """A number of steps for people."""
     return f"{steps:.0f}" if np.isfinite(steps) else "never"
+
+
+def rate(value: float) -> str:
+    """A learning rate for people; a dash where there is none."""
+    return f"{value:.3g}" if np.isfinite(value) else "-"
 
 
 def _split(steps: xr.DataArray, who: str) -> tuple[xr.DataArray, xr.DataArray]:

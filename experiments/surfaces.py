@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 import gradtx
 

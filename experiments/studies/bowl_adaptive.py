@@ -11,13 +11,12 @@ from matplotlib.figure import Figure
 
 from experiments import race
 from experiments.figure import look
-from experiments.formulas import ADAPTIVE, FORMULAS
-from experiments.printed import PRINTED
+from experiments.formulas import ADAPTIVE
+from experiments.printed import VERSIONS
 from experiments.studies.study import Claim, Context, Picture, Study, Table, TierName, Verdict
 from experiments.surface_pictures import contours, draw_losses, draw_path, draw_steps_by_rate, legend_below
 from experiments.surfaces import BOWL, each, first_step, settled_step, trajectories
 
-VERSIONS = {"as written": FORMULAS, "as coded": PRINTED}
 TARGETS = (1e-3, 1e-6)
 SHOWN = {"Adagrad": 1.0, "Adadelta": 1.0, "RMSprop": 1.0, "Adam": 0.5}
 """The study names no rates, but that Adam's was half of the others'."""
@@ -55,10 +54,12 @@ def _run(tier: Amount, context: Context) -> xr.Dataset:
             VERSIONS[version],
             lambda tx: trajectories(BOWL, tx, tier.steps, learning_rate=sorted(set(SHOWN.values()))),
         )
-        race = each(VERSIONS[version], lambda tx: _arrivals(trajectories(BOWL, tx, tier.long, learning_rate=tier.rates)))
-        return xr.merge([paths.rename(learning_rate="shown_rate")[["x", "y", "loss"]], race])
+        arrivals = each(
+            VERSIONS[version], lambda tx: _arrivals(trajectories(BOWL, tx, tier.long, learning_rate=tier.rates))
+        )
+        return xr.merge([paths.rename(learning_rate="shown_rate")[["x", "y", "loss"]], arrivals])
 
-    done = []
+    done: list[xr.Dataset] = []
     for version in VERSIONS:
         context.progress.describe(version)
         done.append(context.store.part(version, lambda _, version=version: part(version)))
@@ -82,7 +83,7 @@ def _tables(results: xr.Dataset) -> Sequence[Table]:
                 rate = float(race.best_rate(steps.arrival))
                 at_edge = rate in (own.learning_rate.values[0], own.learning_rate.values[-1])
                 mark = "*" if at_edge else ""
-                cells += [race.count(float(race.best_steps(steps.arrival))), f"{rate:.3g}{mark}"]
+                cells += [race.count(float(race.best_steps(steps.arrival))), f"{race.rate(rate)}{mark}"]
                 cells += [race.count(float(race.best_steps(steps.passage)))]
             rows.append(cells)
         columns = ["optimizer"]
@@ -90,24 +91,14 @@ def _tables(results: xr.Dataset) -> Sequence[Table]:
             columns += [f"stays below {target:g}", "at rate", f"first below {target:g}"]
         note = "Fewest steps over the same learning rates for all; * at an end of them. " + _NEWTON
         made.append(Table(f"Steps on the bowl, {version}, each at its own best rate", columns, rows, note))
-    return [*made, _at_equal_rates(results)]
+    title = f"Steps until the loss stays below {TARGETS[0]:g}, as written, at equal rates"
+    return [*made, race.table_at_equal_rates(title, results.arrival.sel(version="as written", target=TARGETS[0]))]
 
 
 _NEWTON = (
     "Adagrad's few steps are the bowl's doing, whose axes are x and y: one step with a large rate h measures the "
     "curvature q of each axis (its gradient is about q h), and from then on h / sqrt(G) is about 1 / q, Newton's step."
 )
-
-
-def _at_equal_rates(results: xr.Dataset) -> Table:
-    arrival = results.arrival.sel(version="as written", target=TARGETS[0])
-    whole = [rate for rate in arrival.learning_rate.values if abs(np.log10(rate) % 1) < 1e-9]
-    rows = [
-        [str(name), *(race.count(float(arrival.sel(optimizer=name, learning_rate=rate))) for rate in whole)]
-        for name in arrival.optimizer.values
-    ]
-    title = f"Steps until the loss stays below {TARGETS[0]:g}, as written, at equal rates"
-    return Table(title, ["optimizer", *(f"{rate:g}" for rate in whole)], rows)
 
 
 def _draw_paths(results: xr.Dataset) -> Figure:
@@ -183,7 +174,7 @@ def _decide(results: xr.Dataset) -> Verdict:
 
 
 def _expected(tier: Amount) -> Mapping[str, float]:
-    return {version: 1.0 for version in VERSIONS}
+    return dict.fromkeys(VERSIONS, 1.0)
 
 
 C3 = Claim(
@@ -212,8 +203,8 @@ STUDY = Study(
         Picture(
             "bowl-adaptive-paths",
             "50 steps on x² + 10 y² from (7, 5). Top: by the study's formulas, which are the papers'. Bottom: by its "
-            "code. What differs most are Adadelta, whose epsilon is 1e-6 above (it hardly moves) and 0.1 below, and Adam, "
-            "which has no bias correction below.",
+            "code. What differs most are Adadelta, whose epsilon is 1e-6 above (it hardly moves) and 0.1 below, "
+            "and Adam, which has no bias correction below.",
             _draw_paths,
         ),
         Picture(
@@ -225,8 +216,8 @@ STUDY = Study(
         Picture(
             "bowl-adaptive-race",
             "Steps until the loss stays below a target, by learning rate; as written. Where a line is missing the "
-            "loss does not arrive in the first half of the run, or does not stay: RMSprop and Adadelta end in cycles, and "
-            "Adam at large rates bursts out again once its average of squares has forgotten the start.",
+            "loss does not arrive in the first half of the run, or does not stay: RMSprop ends in a cycle, Adadelta in one "
+            "that grows, and Adam at large rates bursts out again once its average of squares has forgotten the start.",
             _draw_race,
         ),
     ),

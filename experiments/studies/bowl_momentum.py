@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -57,7 +58,7 @@ TIERS: dict[TierName, Amount] = {
 def _run(tier: Amount, context: Context) -> xr.Dataset:
     def paths(name: str) -> xr.Dataset:
         tx, argument = METHODS[name]
-        grid = {"learning_rate": tier.rates, argument: tier.momenta}
+        grid: dict[str, Any] = {"learning_rate": tier.rates, argument: tier.momenta}
         long = trajectories(BOWL, tx, tier.long, **grid).rename({argument: "momentum"})
         shown = long[["x", "y", "loss"]].isel(step=slice(tier.steps + 1))
         return shown.assign(
@@ -74,7 +75,7 @@ def _run(tier: Amount, context: Context) -> xr.Dataset:
         ]
         return xr.Dataset({"limit": ("momentum", found)}, coords={"momentum": list(tier.momenta)})
 
-    done = []
+    done: list[xr.Dataset] = []
     for name in METHODS:
         context.progress.describe(name)
         # The store computes at once, so that the loop's variable is still this one.
@@ -207,8 +208,8 @@ C2 = Claim(
     name="C2",
     says="More momentum is faster, up to a point, and overshoots; NAG damps this.",
     rule=(
-        f"Three parts, each asked at every learning rate tried. Faster: the steps until the loss stays below {TARGET:g} "
-        "fall with each larger momentum up to the best one, and the best is not 0. Overshoots: the rises of the loss, "
+        "Three parts, each asked at every learning rate tried. Faster: the steps until the loss stays below "
+        f"{TARGET:g} fall with each larger momentum up to the best one, and the best is not 0. Overshoots: the rises of the loss, "
         "summed over the run, never shrink with momentum, and grow in all. Damps: with NAG as written they are nowhere "
         "larger than with the heavy ball, and somewhere smaller. A part holds if it does at all rates, fails if at "
         "none, and is open otherwise (also where no path arrives or all rise alike). Supported: all parts hold. "

@@ -167,7 +167,7 @@ STUDY = Study(
         ),
         Picture(
             "bowl-rates-loss",
-            "The same paths' loss by step. Close to the limit the loss falls at first, while x shrinks, and then rises.",
+            "The same paths' loss by step. Just above the limit the loss falls while x shrinks, and then rises.",
             _draw_losses,
         ),
     ),

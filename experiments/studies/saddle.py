@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from experiments import race
 from experiments.figure import look
-from experiments.formulas import ADAPTIVE, FORMULAS
-from experiments.printed import PRINTED
+from experiments.formulas import ADAPTIVE
+from experiments.printed import VERSIONS
 from experiments.studies.study import Claim, Context, Picture, Study, Table, TierName, Verdict
 from experiments.surface_pictures import (
     FAINT,
@@ -24,7 +24,6 @@ from experiments.surface_pictures import (
 )
 from experiments.surfaces import SADDLE, each, first_step, trajectories
 
-VERSIONS = {"as written": FORMULAS, "as coded": PRINTED}
 LINEAR = ("SGD", "Momentum", "NAG")
 OUT = 1.0
 """A path has left the saddle where |y| is larger; it begins at 0.001."""
@@ -65,7 +64,7 @@ def _run(tier: Amount, context: Context) -> xr.Dataset:
         )
         return xr.merge([paths.rename(learning_rate="shown_rate")[["x", "y", "loss"]], escapes])
 
-    done = []
+    done: list[xr.Dataset] = []
     for version in VERSIONS:
         context.progress.describe(version)
         done.append(context.store.part(version, lambda _, version=version: part(version)))
@@ -82,30 +81,27 @@ def _escapes(path: xr.Dataset) -> xr.Dataset:
 
 
 def _tables(results: xr.Dataset) -> Sequence[Table]:
-    made = [_at_equal_rates(results.sel(version=version)) for version in results.version.values]
+    made = [
+        race.table_at_equal_rates(
+            f"Steps to |y| > {OUT:g} on the saddle, {version}, at equal rates", results.escape.sel(version=version)
+        )
+        for version in results.version.values
+    ]
     rows = []
     for name in results.optimizer.values:
         cells = [str(name)]
         for version in results.version.values:
             escape = _contained(results.sel(version=version, optimizer=name))
-            cells += [race.count(float(race.best_steps(escape))), f"{float(race.best_rate(escape)):.3g}"]
+            cells += [race.count(float(race.best_steps(escape))), race.rate(float(race.best_rate(escape)))]
         rows.append(cells)
     columns = ["optimizer"]
     for version in results.version.values:
         columns += [f"steps, {version}", "at rate"]
     note = "Only rates at which |x| stays at most 7 count: any rule leaves in a step if the step is long enough."
-    return [*made, Table(f"Fewest steps to |y| > {OUT:g} on the saddle, each at its own best rate", columns, rows, note)]
-
-
-def _at_equal_rates(results: xr.Dataset) -> Table:
-    escape = results.escape
-    whole = [rate for rate in escape.learning_rate.values if abs(np.log10(rate) % 1) < 1e-9]
-    rows = [
-        [str(name), *(race.count(float(escape.sel(optimizer=name, learning_rate=rate))) for rate in whole)]
-        for name in escape.optimizer.values
+    return [
+        *made,
+        Table(f"Fewest steps to |y| > {OUT:g} on the saddle, each at its own best rate", columns, rows, note),
     ]
-    title = f"Steps to |y| > {OUT:g} on the saddle, {results.version.item()}, at equal rates"
-    return Table(title, ["optimizer", *(f"{rate:g}" for rate in whole)], rows)
 
 
 def _contained(results: xr.Dataset) -> xr.DataArray:
@@ -203,7 +199,7 @@ def _example(results: xr.Dataset) -> str:
 
 
 def _expected(tier: Amount) -> Mapping[str, float]:
-    return {version: 1.0 for version in VERSIONS}
+    return dict.fromkeys(VERSIONS, 1.0)
 
 
 C4 = Claim(
