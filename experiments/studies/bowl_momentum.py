@@ -47,9 +47,9 @@ class Amount:
     scale: str = ""
 
 
-FULL = Amount(50, 4000, (0.0, 0.5, 0.7, 0.9, 0.99), (0.01, 0.005, 0.02), "5 s")
+FULL = Amount(50, 4000, (0.0, 0.5, 0.7, 0.9, 0.99), (0.01, 0.005, 0.02), "2 s")
 TIERS: dict[TierName, Amount] = {
-    "smoke": Amount(20, 600, (0.0, 0.7, 0.9), (0.01,), "3 s", "20 steps at one rate"),
+    "smoke": Amount(20, 600, (0.0, 0.7, 0.9), (0.01,), "2 s", "20 steps at one rate"),
     "cpu": FULL,
     "accelerator": FULL,
 }
@@ -209,11 +209,11 @@ C2 = Claim(
     says="More momentum is faster, up to a point, and overshoots; NAG damps this.",
     rule=(
         "Three parts, each asked at every learning rate tried. Faster: the steps until the loss stays below "
-        f"{TARGET:g} fall with each larger momentum up to the best one, and the best is not 0. Overshoots: the rises of the loss, "
-        "summed over the run, never shrink with momentum, and grow in all. Damps: with NAG as written they are nowhere "
-        "larger than with the heavy ball, and somewhere smaller. A part holds if it does at all rates, fails if at "
-        "none, and is open otherwise (also where no path arrives or all rise alike). Supported: all parts hold. "
-        "Refuted: one fails. Inconclusive: one is open and none fails."
+        f"{TARGET:g} fall with each larger momentum up to the best one, and the best is not 0. Overshoots: the rises "
+        "of the loss, summed over the run, never shrink with momentum, and grow in all. Damps: with NAG as written "
+        "they are nowhere larger than with the heavy ball, and somewhere smaller. A part holds if it does at all "
+        "rates, fails if at none, and is open otherwise (also where no path arrives or all rise alike). Supported: "
+        "all parts hold. Refuted: one fails. Inconclusive: one is open and none fails."
     ),
     decide=_decide,
 )
@@ -229,7 +229,7 @@ STUDY = Study(
     pictures=(
         Picture(
             "bowl-momentum-paths",
-            "50 steps on x² + 10 y² from (7, 5) at rate 0.01, by momentum. Top: the heavy ball; middle: Nesterov's "
+            "Paths on x² + 10 y² from (7, 5) at rate 0.01, by momentum. Top: the heavy ball; middle: Nesterov's "
             "method; bottom: Nesterov's method as the study's code has it, whose velocity always decays by 0.7.",
             _draw_paths,
         ),

@@ -38,9 +38,9 @@ class Amount:
     scale: str = ""
 
 
-FULL = Amount(50, (0.01, 0.05, 1 / 11, 0.099, 0.101, 0.11), tuple(np.arange(25, 1551, 50) / 10_000), 600, "2 s")
+FULL = Amount(50, (0.01, 0.05, 1 / 11, 0.099, 0.101, 0.11), tuple(np.arange(25, 1551, 50) / 10_000), 600, "1 s")
 TIERS: dict[TierName, Amount] = {
-    "smoke": Amount(20, (0.01, 0.11), (0.05, 0.15), 600, "2 s", "20 steps at 2 rates"),
+    "smoke": Amount(20, (0.01, 0.11), (0.05, 0.15), 600, "1 s", "20 steps at 2 rates"),
     "cpu": FULL,
     "accelerator": FULL,
 }
@@ -161,7 +161,7 @@ STUDY = Study(
     pictures=(
         Picture(
             "bowl-rates-paths",
-            "Gradient descent on x² + 10 y² from (7, 5), 50 steps. Below a rate of 0.1 it converges: slowly along x "
+            "Gradient descent on x² + 10 y² from (7, 5). Below a rate of 0.1 it converges: slowly along x "
             "if the rate is small, swinging across y if it is large. Above 0.1 it diverges along y.",
             _draw_paths,
         ),
