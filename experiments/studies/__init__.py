@@ -6,7 +6,15 @@ import difflib
 from typing import Any
 
 from experiments.errors import ExperimentError
-from experiments.studies import mnist_logistic, mnist_mlp, quickstart
+from experiments.studies import (
+    bowl_adaptive,
+    bowl_momentum,
+    bowl_rates,
+    mnist_logistic,
+    mnist_mlp,
+    quickstart,
+    saddle,
+)
 from experiments.studies.study import TIERS as TIERS
 from experiments.studies.study import Study as Study
 from experiments.studies.study import TierName as TierName
@@ -15,6 +23,10 @@ STUDIES: dict[str, Study[Any]] = {
     module.STUDY.name: module.STUDY
     for module in (
         quickstart,
+        bowl_rates,
+        bowl_momentum,
+        bowl_adaptive,
+        saddle,
         mnist_logistic,
         mnist_mlp,
     )
