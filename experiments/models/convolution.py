@@ -166,7 +166,7 @@ def _to_kernel(x: Images, gradient: Images, shape: tuple[int, ...], stride: int,
     n, height, width, _ = gradient.shape
     x = jnp.pad(x, ((0, 0), *_margins(x.shape[1:3], shape, stride, padding), (0, 0)))
     size = _block(n, kh * kw * inputs * height * width * x.dtype.itemsize)
-    accumulator = jnp.promote_types(x.dtype, jnp.float32)
+    accumulator = _wide(x.dtype)
 
     def add(t: Array, total: Float[Array, "outputs taps"]) -> Float[Array, "outputs taps"]:
         images = lax.dynamic_slice_in_dim(x, t * size, size)
@@ -201,7 +201,7 @@ def _batch_last_to_kernel(
     x: ImagesBatchLast, gradient: ImagesBatchLast, shape: tuple[int, ...], padding: Padding
 ) -> Kernel:
     x, (height, width), rows = _rows(x, shape, padding)
-    accumulator = jnp.promote_types(x.dtype, jnp.float32)
+    accumulator = _wide(x.dtype)
 
     def add(t: Array, total: Float[Array, "taps outputs"]) -> Float[Array, "taps outputs"]:
         patches = _patches(x, t * rows, rows, width, shape)
@@ -256,6 +256,11 @@ def _patches(
 def _margins(size: tuple[int, ...], shape: tuple[int, ...], stride: int, padding: Padding) -> list[tuple[int, int]]:
     (top, bottom), (left, right) = lax.padtype_to_pads(size, shape[:2], (stride, stride), padding)
     return [(top, bottom), (left, right)]
+
+
+def _wide(dtype: jnp.dtype) -> jnp.dtype:
+    """What to add up many products in."""
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 
 def _block(count: int, bytes_each: int) -> int:

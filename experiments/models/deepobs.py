@@ -1,7 +1,7 @@
 """The convolutional test problems of DeepOBS (Schneider et al., ICLR 2019), from its TensorFlow definitions.
 
-Their figures also rest on DeepOBS's data, which differs for CIFAR-10: each image is standardised by itself, and training
-images are cropped, flipped, and changed in saturation and contrast.
+Their figures also rest on DeepOBS's data, which differs for CIFAR-10: each image is standardised by itself, and those
+for training are cropped (padding of 2), flipped, and changed in brightness, saturation and contrast.
 """
 
 from __future__ import annotations

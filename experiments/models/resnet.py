@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from experiments.models.classifier import Classifier
 from experiments.models.convolution import Conv
+from experiments.models.normalization import BatchNorm
 
 Features = Float[Array, "n height width channels"]
 
@@ -21,8 +22,7 @@ class ResNet18(nnx.Module):
     """Stages of `width`, 2, 4 and 8 times as many channels; every stage but the first halves the image.
 
     He et al., 2015, have ResNet-18 for ImageNet only; its form for CIFAR is that of the widely used `pytorch-cifar`:
-    11,173,962 parameters at width 64. Differs: kernels are drawn as He et al. say (truncated normal, by fan-in), and
-    the running variance is the biased one.
+    11,173,962 parameters at width 64. Differs: kernels are drawn as He et al. say (truncated normal, by fan-in).
 
     Args:
         width: Channels of the first stage.
@@ -52,14 +52,14 @@ class ResNet18(nnx.Module):
 
 
 class _ConvNorm(nnx.Module):
-    """A convolution without bias, and batch normalisation with the constants of He et al. (and PyTorch)."""
+    """A convolution without bias, then batch normalisation."""
 
     def __init__(self, inputs: int, outputs: int, size: int, stride: int, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.conv = Conv(inputs, outputs, size, rngs, stride=stride, bias=False, kernel_init=HE_NORMAL, dtype=dtype)
-        self.norm = nnx.BatchNorm(outputs, momentum=0.9, epsilon=1e-5, dtype=dtype, rngs=rngs)
+        self.norm = BatchNorm(outputs)
 
     def __call__(self, x: Features, *, training: bool) -> Features:
-        return self.norm(self.conv(x), use_running_average=not training)
+        return self.norm(self.conv(x), training=training)
 
 
 class _Block(nnx.Module):
