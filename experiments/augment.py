@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
@@ -29,3 +31,14 @@ def crop_and_flip(key: Key[Array, ""], images: Images, margin: int = 4) -> Image
 
     crops = jax.vmap(crop)(padded, corner)
     return jnp.where(jax.random.bernoulli(flips, shape=(n, 1, 1, 1)), crops[:, :, ::-1], crops)
+
+
+@dataclass(frozen=True)
+class CropAndFlip:
+    """`crop_and_flip` with a margin, as a value: two that are equal share compiled programs."""
+
+    margin: int = 4
+
+    def __call__(self, key: Key[Array, ""], images: Images) -> Images:
+        """A batch, augmented."""
+        return crop_and_flip(key, images, self.margin)

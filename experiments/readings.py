@@ -49,7 +49,7 @@ class Standing:
     good_decades: float
 
 
-def test_accuracies(results: xr.Dataset, model: str, track: str, epoch: int | None = None) -> dict[str, np.ndarray]:
+def final_accuracies(results: xr.Dataset, model: str, track: str, epoch: int | None = None) -> dict[str, np.ndarray]:
     """The test accuracies of each method's final runs, by seed; after the last tested epoch, or another."""
     accuracy = results.test_accuracy.sel(model=model, track=track)
     accuracy = accuracy.isel(tested_epoch=-1) if epoch is None else accuracy.sel(tested_epoch=epoch)
@@ -58,7 +58,7 @@ def test_accuracies(results: xr.Dataset, model: str, track: str, epoch: int | No
 
 def standings(results: xr.Dataset, model: str, track: str) -> list[Standing]:
     """Methods by mean test accuracy, the best first; those with a seed that diverged last."""
-    accuracies = test_accuracies(results, model, track)
+    accuracies = final_accuracies(results, model, track)
     order = sorted(accuracies, key=lambda name: np.nan_to_num(-accuracies[name].mean(), nan=np.inf))
     groups, best = letters(accuracies), accuracies[order[0]]
     target = TARGET * _last(results, model, track).max()
@@ -70,9 +70,7 @@ def standings(results: xr.Dataset, model: str, track: str) -> list[Standing]:
 
 def tables(results: xr.Dataset) -> list[Table]:
     """A ranking for each model and track."""
-    return [
-        _table(results, str(model), str(track)) for model in results.model.values for track in results.track.values
-    ]
+    return [_table(results, str(model), str(track)) for model in results.model.values for track in results.track.values]
 
 
 def costs(results: xr.Dataset, track: str = TUNED) -> xr.DataArray:
@@ -83,7 +81,9 @@ def costs(results: xr.Dataset, track: str = TUNED) -> xr.DataArray:
         accuracy = results.validation_accuracy.sel(model=model, track=track)
         for seed in results.seed.values:
             names.append(f"{model}, seed {seed}")
-            rows.append([first_to_reach(accuracy.sel(optimizer=o, seed=seed).values, target) for o in results.optimizer])
+            rows.append(
+                [first_to_reach(accuracy.sel(optimizer=o, seed=seed).values, target) for o in results.optimizer]
+            )
     return xr.DataArray(rows, dims=("problem", "optimizer"), coords={"problem": names, "optimizer": results.optimizer})
 
 

@@ -76,7 +76,7 @@ def p_value(first: Values, second: Values) -> float:
         return 1.0
     if stats.sem(difference) == 0:
         return 0.0
-    return float(stats.ttest_1samp(difference, 0.0).pvalue)
+    return float(stats.ttest_1samp(difference, 0.0)[1])
 
 
 def differ(values: Mapping[str, Values]) -> set[frozenset[str]]:
@@ -106,7 +106,7 @@ def letters(values: Mapping[str, Values]) -> dict[str, str]:
             end += 1
         if not groups or end > groups[-1].stop:
             groups.append(range(start, end))
-    named = {name: "" for name in values}
+    named = dict.fromkeys(values, "")
     for letter, group in zip("abcdefghijklmnopqrstuvwxyz", groups, strict=False):
         for i in group:
             named[order[i]] += letter

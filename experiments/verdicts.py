@@ -38,9 +38,7 @@ def best(accuracies: Mapping[str, Values], champions: Collection[str]) -> Verdic
     order = sorted(values, key=lambda name: -values[name].mean())
     told = [f"{name} {percent(values[name].mean())}" for name in order]
     rival = max(others, key=lambda name: values[name].mean())
-    against = ", ".join(
-        f"{name} minus {rival} {points(paired(values[name], values[rival]))}" for name in champions
-    )
+    against = ", ".join(f"{name} minus {rival} {points(paired(values[name], values[rival]))}" for name in champions)
     effect = f"Mean test accuracy: {', '.join(told)}. {against}."
     if any(beats(other, champion) for other in others for champion in champions):
         return Verdict("refuted", effect)

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 import gradtx
 from experiments import race
-from experiments.looks import look
 from experiments.formulas import FORMULAS
+from experiments.looks import look
 from experiments.printed import PRINTED
 from experiments.studies.study import Claim, Context, Picture, Study, Table, TierName, Verdict
 from experiments.surface_pictures import contours, draw_losses, draw_path, legend_below, text_colour

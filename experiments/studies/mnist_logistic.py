@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 import xarray as xr
@@ -15,9 +16,9 @@ from jax.flatten_util import ravel_pytree
 
 from experiments import comparison
 from experiments.comparison import TUNED, Stage, Training
-from experiments.data import Dataset
+from experiments.data import Dataset, Examples
 from experiments.models import Classifier, softmax_regression
-from experiments.readings import test_accuracies
+from experiments.readings import final_accuracies
 from experiments.statistics import mean_interval, paired
 from experiments.studies.study import Claim, Context, Table, Verdict
 from experiments.studies.training import training_study
@@ -36,7 +37,7 @@ EXCESS = 0.05
 
 def same_optimum(results: xr.Dataset) -> Verdict:
     """Decide C5."""
-    accuracies = test_accuracies(results, NAME, TUNED)
+    accuracies = final_accuracies(results, NAME, TUNED)
     best, worst = (pick(accuracies, key=lambda name: np.nan_to_num(accuracies[name].mean())) for pick in (max, min))
     spread = paired(accuracies[best], accuracies[worst])
     losses = results.full_train_loss.sel(model=NAME, track=TUNED).isel(tested_epoch=-1) - results.reference_loss
@@ -46,7 +47,8 @@ def same_optimum(results: xr.Dataset) -> Verdict:
     effect = (
         f"Best {best} {percent(accuracies[best].mean())}, worst {worst} {percent(accuracies[worst].mean())}: "
         f"{points(spread)}. Training loss after {results.sizes['epoch']} epochs above the optimum "
-        f"({float(results.reference_loss):.4f} nats, by L-BFGS): at most {mean:.4f} [{low:.4f}, {high:.4f}] ({farthest})."
+        f"({float(results.reference_loss):.4f} nats, by L-BFGS): at most {mean:.4f} [{low:.4f}, {high:.4f}] "
+        f"({farthest})."
     )
     if spread.high <= SPREAD and high <= EXCESS:
         return Verdict("supported", effect)
@@ -77,8 +79,8 @@ def optimum(model: Classifier, dataset: Dataset, steps: int) -> xr.Dataset:
     start, unravel = ravel_pytree(params)
 
     @jax.jit
-    def loss_and_gradient(flat: jax.Array, train: object) -> tuple[jax.Array, jax.Array]:
-        return jax.value_and_grad(lambda flat: evaluate(model, unravel(flat), stats, train)[0])(flat)  # type: ignore[arg-type]
+    def loss_and_gradient(flat: jax.Array, train: Examples) -> tuple[jax.Array, jax.Array]:
+        return jax.value_and_grad(lambda flat: evaluate(model, unravel(flat), stats, train)[0])(flat)
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         loss, gradient = loss_and_gradient(np.asarray(flat, np.float32), dataset.train)
@@ -88,7 +90,7 @@ def optimum(model: Classifier, dataset: Dataset, steps: int) -> xr.Dataset:
         objective, np.asarray(start, np.float64), jac=True, method="L-BFGS-B",
         options={"maxiter": steps, "maxfun": 2 * steps, "maxcor": 20, "ftol": 0.0, "gtol": 1e-6},
     )  # fmt: skip
-    best = unravel(np.asarray(found.x, np.float32))
+    best = unravel(jnp.asarray(found.x, jnp.float32))
     return xr.Dataset(
         {
             "reference_loss": float(found.fun),
@@ -140,6 +142,4 @@ _BASE = training_study(
         )
     ],
 )  # fmt: skip
-STUDY = dataclasses.replace(
-    _BASE, run=run, tables=lambda results: [*_BASE.tables(results), reference_table(results)]
-)
+STUDY = dataclasses.replace(_BASE, run=run, tables=lambda results: [*_BASE.tables(results), reference_table(results)])

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 import gradtx
 from experiments import race
-from experiments.looks import look
 from experiments.formulas import ADAPTIVE
+from experiments.looks import look
 from experiments.printed import VERSIONS
 from experiments.studies.study import Claim, Context, Picture, Study, Table, TierName, Verdict
 from experiments.surface_pictures import (
