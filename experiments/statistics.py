@@ -76,7 +76,8 @@ def p_value(first: Values, second: Values) -> float:
         return 1.0
     if stats.sem(difference) == 0:
         return 0.0
-    return float(stats.ttest_1samp(difference, 0.0)[1])
+    _, p = stats.ttest_1samp(difference, 0.0)
+    return float(np.asarray(p))
 
 
 def differ(values: Mapping[str, Values]) -> set[frozenset[str]]:
