@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from experiments import atomic, compilation, data, picture, provenance, results,
 from experiments.changes import Changes
 from experiments.data import Dataset
 from experiments.errors import ExperimentError, one_line
-from experiments.findings import StudyResults
+from experiments.findings import StudyResults, reason
 from experiments.progress import Progress
 from experiments.studies import STUDIES, TIERS, Study, find, find_tier
 from experiments.studies.study import Context
@@ -33,7 +33,7 @@ def list_studies(console: Console) -> None:
     for study in STUDIES.values():
         tiers = "\n".join(study.tiers)
         times = "\n".join(tier.estimate for tier in study.tiers.values())
-        table.add_row(study.name, study.question, study.figures, study.data or "none", tiers, times)
+        table.add_row(study.name, study.question, study.figures or "none", study.data or "none", tiers, times)
     console.print(table)
     console.print("\nRun one with: python -m experiments run NAME --tier TIER (default: cpu)", markup=False)
 
@@ -82,11 +82,7 @@ def run_study(
         console.print(str(directory.parent), style="bold", markup=False, soft_wrap=True)
         return
     console.print(f"Takes about {tier.estimate} on 2 cores. If it is interrupted, the same command goes on with it.")
-
-    def say(line: str) -> None:
-        console.print(line, style="dim", markup=False)
-
-    start = time.perf_counter()
+    say, start = _say(console), time.perf_counter()
     compilation.keep_programs()
     with store.opened(results.parts(root, study.name, tier_name), spec, say) as parts, Progress(console) as progress:
         found = study.run(tier, Context(parts, progress, dataset, say))
@@ -103,7 +99,7 @@ def run_study(
         found.attrs |= {"data": study.data, "data_fingerprint": dataset.fingerprint}
     shown = StudyResults(study, tier_name, found)
     summary.show(console, shown)  # before it is written: a disk that has become full does not take it away
-    _write(shown, directory)
+    _write(shown, directory, say)
     console.print(f"Done in {found.attrs['elapsed_seconds']:.0f} s. Table, pictures and data are in:")
     console.print(str(directory), style="bold", markup=False, soft_wrap=True)
 
@@ -117,7 +113,7 @@ def report_studies(console: Console, name: str | None, root: Path) -> None:
     asked = [find(name)] if name else list(STUDIES.values())
     for shown, directory in _stored(asked, root):
         summary.show(console, shown)
-        _write_derived(shown, directory)
+        _write_derived(shown, directory, _say(console))
         console.print(f"[bold]{escape(str(directory))}[/]\n", soft_wrap=True)
     pages = [shown for shown, _ in _stored(list(STUDIES.values()), root)]
     front = site.write_site(pages, root / SITE, list(STUDIES.values()))
@@ -142,6 +138,11 @@ def show_status(console: Console, name: str | None, root: Path) -> None:
         console.print(f"Nothing was run in {root} yet.", markup=False)
         return
     console.print(table)
+
+
+def _say(console: Console) -> Callable[[str], None]:
+    """Print a line that is not the main thing."""
+    return lambda line: console.print(line, style="dim", markup=False)
 
 
 def _stored(studies: list[Study[Any]], root: Path) -> Iterator[tuple[StudyResults, Path]]:
@@ -185,33 +186,36 @@ def _is_finished(console: Console, directory: Path, spec: str) -> bool:
     return same
 
 
-def _write(shown: StudyResults, directory: Path) -> None:
+def _write(shown: StudyResults, directory: Path, say: Callable[[str], None]) -> None:
     try:
         with atomic.new_directory(directory) as staged:
             results.write(shown.dataset, staged)
-            for name, content in _derived(shown):
+            for name, content in _derived(shown, say):
                 (staged / name).write_bytes(content)
     except OSError as error:
         raise _unwritable(directory, error) from error
 
 
-def _write_derived(shown: StudyResults, directory: Path) -> None:
+def _write_derived(shown: StudyResults, directory: Path, say: Callable[[str], None]) -> None:
     """What is computed from the results; they stay untouched."""
     try:
-        for name, content in _derived(shown):
+        for name, content in _derived(shown, say):
             with atomic.new_file(directory / name) as temporary:
                 temporary.write_bytes(content)
     except OSError as error:
         raise _unwritable(directory, error) from error
 
 
-def _derived(shown: StudyResults) -> Iterator[tuple[str, bytes]]:
+def _derived(shown: StudyResults, say: Callable[[str], None]) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the files that are computed from the results."""
     yield summary.JSON, summary.as_json(shown).encode()
     yield summary.MARKDOWN, summary.as_markdown(shown).encode()
     for one in shown.study.pictures:
-        yield f"{one.name}.svg", picture.render(one, shown.dataset).encode()
-        yield f"{one.name}.png", picture.render_png(one, shown.dataset)
+        try:
+            yield f"{one.name}.svg", picture.render(one, shown.dataset).encode()
+            yield f"{one.name}.png", picture.render_png(one, shown.dataset)
+        except Exception as error:  # the file may be older than the study's code, or a stranger's
+            say(f"{shown.study.name}: the picture {one.name!r} cannot be drawn: {reason(error)}")
 
 
 def _unwritable(directory: Path, error: OSError) -> ExperimentError:

@@ -158,7 +158,7 @@ def _fullness(page: ResultPage) -> tuple[int, str]:
     return (order.index(page.tier) if page.tier in order else len(order), page.tier)
 
 
-def _number(claim: str) -> tuple[int, str]:
-    """C2 comes before C10."""
-    digits = re.search(r"\d+", claim)
-    return (int(digits[0]) if digits else 0, claim)
+def _number(claim: str) -> tuple[bool, str, int]:
+    """The study's own claims first, C2 before C10; then what is added."""
+    letters, digits = re.match(r"(\D*)(\d*)", claim).groups()  # type: ignore[union-attr]
+    return letters != "C", letters, int(digits or 0)
