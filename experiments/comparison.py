@@ -109,17 +109,19 @@ def compare(tier: Training, context: Context) -> xr.Dataset:
           (model, optimizer, track, seed), `used_learning_rate` (model, optimizer, track);
         - `test_accuracy`, `test_loss`, `full_train_loss` (model, optimizer, track, seed, tested_epoch);
         - `seconds` (model, optimizer), all that was trained, compilation included, and `epoch_seconds` (model,
-          optimizer, track), of one epoch of one final run.
+          optimizer, track), of one epoch of one final run; `epoch_steps` (model), how many steps an epoch has.
     """
     assert context.dataset is not None, "a comparison needs a data set"
     dataset = context.dataset.subset(tier.train_size)
     for cost in expected(tier).values():
         context.progress.expect(cost)
-    models = []
+    models, steps = [], []
     for name, model in tier.models.items():
         problem = Problem(model, tier.batch_size, dataset.train, dataset.validation, tier.augment)
+        steps.append(problem.steps)
         models.append([_method(tier, context, dataset, name, problem, method) for method in tier.methods])
-    return _stack(models).assign_coords(model=list(tier.models), optimizer=[method.name for method in tier.methods])
+    labelled = _stack(models).assign(epoch_steps=("model", steps))
+    return labelled.assign_coords(model=list(tier.models), optimizer=[method.name for method in tier.methods])
 
 
 def _method(
@@ -149,9 +151,7 @@ def _method(
     return xr.merge([*parts, final], combine_attrs="drop")
 
 
-def _tuned(
-    tier: Training, stage: Stage, context: Context, model: str, problem: Problem, method: Method
-) -> Tuned:
+def _tuned(tier: Training, stage: Stage, context: Context, model: str, problem: Problem, method: Method) -> Tuned:
     def train(rates: Sequence[float]) -> xr.Dataset:
         one = Sweep(problem, method, rates, _seeds(0, stage.seeds), stage.epochs, tier.mode, len(tier.grid.rates))
         return _part(context, _name(model, method, "tuning", rates), one, known=list(rates) == tier.grid.rates)
