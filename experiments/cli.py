@@ -29,7 +29,13 @@ Directory = Annotated[Path, arg(metavar="DIR")]
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
-    commands: dict[str, Callable[..., Any]] = {"list": list_, "run": run, "status": status, "report": report, "bench": bench}
+    commands: dict[str, Callable[..., Any]] = {
+        "list": list_,
+        "run": run,
+        "status": status,
+        "report": report,
+        "bench": bench,
+    }
     if arguments and arguments[0] == "bench":
         from experiments.bench.command import bench as with_options
 
@@ -66,6 +72,9 @@ def run(
     results: Directory = RESULTS,
     seeds: Annotated[int | None, arg(metavar="N")] = None,
     budget: Annotated[int | None, arg(metavar="N")] = None,
+    augment: bool = False,
+    l2: Annotated[float, arg(metavar="X")] = 0.0,
+    cosine: bool = False,
 ) -> None:
     """Run a study, or what is left of it: print tables and verdicts, write results and pictures.
 
@@ -76,12 +85,15 @@ def run(
         results: Where results go, as `<results>/<study>/<tier>/`.
         seeds: Seeds of the final runs, in place of the tier's own number.
         budget: Learning rates that every method tries, in place of the tier's own number; the grid keeps its centre.
+        augment: Crop and flip training images at random (studies that train models).
+        l2: Weight decay, as a penalty on the kernels' squares.
+        cosine: Let the learning rate fall to 0 along a cosine.
     """
     from experiments import commands
+    from experiments.changes import Changes
 
-    changes = {name: value for name, value in {"seeds": seeds, "budget": budget}.items() if value is not None}
-    said = ["run", name, "--tier", tier, *(word for key, value in changes.items() for word in (f"--{key}", str(value)))]
-    command = shlex.join(["python", "-m", "experiments", *said])
+    changes = Changes(seeds, budget, augment, l2, cosine)
+    command = shlex.join(["python", "-m", "experiments", "run", name, "--tier", tier, *changes.words()])
     commands.run_study(_console(), name, tier, data_dir, results, changes, command)
 
 

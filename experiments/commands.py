@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments import atomic, compilation, data, picture, provenance, results, site, status, store, summary
+from experiments import atomic, compilation, data, picture, provenance, results, sealed, site, status, store, summary
+from experiments.changes import Changes
 from experiments.data import Dataset
 from experiments.errors import ExperimentError, one_line
 from experiments.findings import StudyResults
@@ -45,7 +44,7 @@ def run_study(
     tier_name: str,
     data_dir: Path | None,
     root: Path,
-    changes: dict[str, Any],
+    changes: Changes,
     command: str,
 ) -> None:
     """Run a study, or what is left of it, and write its results.
@@ -56,7 +55,7 @@ def run_study(
         tier_name: The tier's.
         data_dir: Where prepared data sets are.
         root: Where results go.
-        changes: Fields of the tier with other values than its own.
+        changes: What is other than the tier has it.
         command: What was typed, for the results' provenance.
 
     Raises:
@@ -65,7 +64,7 @@ def run_study(
     """
     study = find(name)
     tier_name, tier = find_tier(study, tier_name)
-    tier = _changed(study, tier, changes)
+    tier = changes.apply(study, tier)
     directory = results.directory(root, study.name, tier_name)
     try:
         atomic.check_writable(directory, free_bytes=NEEDED_BYTES)
@@ -157,19 +156,6 @@ def _stored(studies: list[Study[Any]], root: Path) -> Iterator[tuple[StudyResult
         yield StudyResults(study, tier, results.read(directory)), directory
 
 
-def _changed(study: Study[Any], tier: Any, changes: dict[str, int]) -> Any:
-    """The tier with another number of seeds, or another budget of learning rates."""
-    known = {field.name for field in dataclasses.fields(tier)}
-    for name, value in changes.items():
-        if {"seeds": "seeds", "budget": "grid"}[name] not in known:
-            raise ExperimentError(f"study {study.name!r} has no --{name}: it does not depend on it")
-        if value < 1:
-            raise ExperimentError(f"--{name} must be at least 1, got {value}")
-        field = {"seeds": value} if name == "seeds" else {"grid": tier.grid.resized(value)}
-        tier = dataclasses.replace(tier, **field)
-    return tier
-
-
 def _spec(study: Study[Any], tier: Any, dataset: Dataset | None) -> str:
     """All that the parts of a run depend on."""
     return "\n".join([study.name, repr(tier), dataset.fingerprint if dataset else "no data", ""])
@@ -180,14 +166,23 @@ def _digest(spec: str) -> str:
 
 
 def _is_finished(console: Console, directory: Path, spec: str) -> bool:
-    """Whether the results of this very run are there and sound."""
+    """Whether the results of this very run are there and sound. Others are set aside."""
     if not directory.exists():
         return False
     try:
-        return results.read(directory).attrs.get("spec") == _digest(spec)
+        same, why, aside = (
+            results.read(directory).attrs.get("spec") == _digest(spec),
+            "other settings or data",
+            "former",
+        )
     except ExperimentError as error:
-        console.print(f"{error}; it is made anew", style="dim", markup=False)
-        return False
+        same, why, aside = False, str(error), "damaged"
+    if not same:
+        moved = sealed.set_aside(directory, aside)
+        console.print(
+            f"There are results already, but: {why}. They are in {moved.name} now.", style="dim", markup=False
+        )
+    return same
 
 
 def _write(shown: StudyResults, directory: Path) -> None:

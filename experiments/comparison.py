@@ -8,16 +8,17 @@ its paper or the common libraries start with.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from experiments import sweep as sweeps
+from experiments.augment import CropAndFlip
 from experiments.data import Dataset
 from experiments.lanes import Mode
-from experiments.methods import METHODS, Method
+from experiments.methods import COSINE, METHODS, Method
 from experiments.models import Classifier
 from experiments.studies.study import Context
 from experiments.sweep import Sweep
@@ -67,6 +68,23 @@ class Training:
     tested_at: tuple[int, ...] = ()
     train_size: int | None = None
     augment: Callable[..., Any] | None = None
+
+    def with_recipe(self, *, augment: bool, l2: float, cosine: bool) -> Training:
+        """The same with what people add to reach the best figures.
+
+        Args:
+            augment: Random crops and flips of the training images.
+            l2: Weight of the penalty on the kernels' squares; its gradient is weight decay as SGD has it.
+            cosine: Lets the learning rate fall to 0 over the training, along a cosine.
+        """
+        added = ["crops and flips"] * augment + [f"L2 of {l2:g}"] * bool(l2) + [COSINE.name] * cosine
+        return replace(
+            self,
+            models={name: replace(model, l2=l2) if l2 else model for name, model in self.models.items()},
+            methods=tuple(method.with_schedule(COSINE) if cosine else method for method in self.methods),
+            augment=CropAndFlip() if augment else self.augment,
+            scale="; ".join([*[self.scale] * bool(self.scale), *[f"with {', '.join(added)}"] * bool(added)]),
+        )
 
     @property
     def tests(self) -> tuple[int, ...]:

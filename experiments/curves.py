@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from experiments.comparison import TUNED
 from experiments.looks import look
-from experiments.readings import TARGET, costs, test_accuracies
+from experiments.readings import TARGET, costs, final_accuracies
 from experiments.statistics import mean_interval
 from experiments.statistics import profile as profile_of
 from experiments.studies.study import Picture
@@ -96,7 +96,7 @@ def accuracy(results: xr.Dataset) -> Figure:
     names = [str(name) for name in results.optimizer.values]
     figure = Figure(figsize=(5 * len(panels), 1.2 + 0.38 * len(names)), layout="constrained")
     for axes, (model, track) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for place, (name, values) in enumerate(test_accuracies(results, model, track).items()):
+        for place, (name, values) in enumerate(final_accuracies(results, model, track).items()):
             colour, marker = look(name)
             interval = mean_interval(values)
             axes.plot(100 * values, np.full(len(values), place), "|", color=colour, markersize=9, alpha=0.7)

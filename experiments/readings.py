@@ -60,12 +60,7 @@ class Standing:
     good_decades: float
 
 
-def test_accuracies(
-    results: xr.Dataset,
-    model: str,
-    track: str,
-    epoch: int | None = None,  # noqa: PT028
-) -> dict[str, np.ndarray]:
+def final_accuracies(results: xr.Dataset, model: str, track: str, epoch: int | None = None) -> dict[str, np.ndarray]:
     """The test accuracies of each method's final runs, by seed; after the last tested epoch, or another."""
     accuracy = results.test_accuracy.sel(model=model, track=track)
     accuracy = accuracy.isel(tested_epoch=-1) if epoch is None else accuracy.sel(tested_epoch=epoch)
@@ -74,7 +69,7 @@ def test_accuracies(
 
 def standings(results: xr.Dataset, model: str, track: str) -> list[Standing]:
     """Methods by mean test accuracy, the best first; those with a seed that diverged last."""
-    accuracies = test_accuracies(results, model, track)
+    accuracies = final_accuracies(results, model, track)
     order = sorted(accuracies, key=lambda name: np.nan_to_num(-accuracies[name].mean(), nan=np.inf))
     groups, best = letters(accuracies), accuracies[order[0]]
     target = TARGET * _last(results, model, track).max()

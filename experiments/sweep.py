@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,8 @@ import gradtx
 from experiments.data import Examples
 from experiments.lanes import RATE, SEED, Mode, Plan, fetch
 from experiments.methods import Method
-from experiments.store import Checkpoint
 from experiments.models import Classifier, Variables
+from experiments.store import Checkpoint
 from experiments.train import Curves, Order, Problem, Run, advance, begin, draw, evaluate, initial
 
 LANES = (SEED, RATE)
@@ -86,9 +86,9 @@ class Sweep:
 class Tests(NamedTuple):
     """What is measured after the epochs in `tested_at`: on the test split, and the loss on all training images."""
 
-    test_loss: Float[np.ndarray, "seeds rates tests"]
-    test_accuracy: Float[np.ndarray, "seeds rates tests"]
-    full_train_loss: Float[np.ndarray, "seeds rates tests"]
+    test_loss: Float[Array, "*lanes"]
+    test_accuracy: Float[Array, "*lanes"]
+    full_train_loss: Float[Array, "*lanes"]
 
 
 class _Progress(NamedTuple):
@@ -121,7 +121,12 @@ def run(
     txs = plan.put(sweep.method.lanes(rates, sweep.problem.steps * sweep.epochs), RATE)
     wanted = plan.put(np.arange(plan.width) < plan.rates, RATE)
     seeds, problem = plan.put(np.asarray(sweep.seeds, np.uint32), SEED), plan.put(sweep.problem)
-    now = _Progress(_begin(plan, txs, wanted, _initial(plan, sweep.problem.model, seeds)), *_unknown(sweep), np.zeros(()), np.full((), np.inf))
+    now = _Progress(
+        _begin(plan, txs, wanted, _initial(plan, sweep.problem.model, seeds)),
+        *_unknown(sweep),
+        np.zeros(()),
+        np.full((), np.inf),
+    )
     done = 0
     if checkpoint is not None and (saved := checkpoint.load(now)) is not None:
         now, done = saved
@@ -157,8 +162,12 @@ def untrained(sweep: Sweep) -> xr.Dataset:
 
 def _unknown(sweep: Sweep) -> tuple[Curves, Tests]:
     lanes = (len(sweep.seeds), len(sweep.rates))
-    curves = Curves(*[np.full((*lanes, sweep.epochs), np.nan, np.float32) for _ in Curves._fields])
-    return curves, Tests(*[np.full((*lanes, len(sweep.tested_at)), np.nan, np.float32) for _ in Tests._fields])
+
+    def unknown(length: int) -> Any:
+        return np.full((*lanes, length), np.nan, np.float32)
+
+    curves = Curves(*[unknown(sweep.epochs) for _ in Curves._fields])
+    return curves, Tests(*[unknown(len(sweep.tested_at)) for _ in Tests._fields])
 
 
 # What depends on seeds alone is apart from what depends on the method: it is compiled once for all methods.
@@ -178,9 +187,7 @@ def _draw(plan: Plan, problem: Problem, seeds: Seeds, first_epoch: Int[Array, ""
 
 
 @partial(jax.jit, static_argnames="plan")
-def _begin(
-    plan: Plan, txs: gradtx.GradientTransformation, wanted: Bool[Array, " rates"], variables: Variables
-) -> Run:
+def _begin(plan: Plan, txs: gradtx.GradientTransformation, wanted: Bool[Array, " rates"], variables: Variables) -> Run:
     def block(txs: gradtx.GradientTransformation, wanted: Bool[Array, " rates"], variables: Variables) -> Run:
         def of_seed(variables: Variables) -> Run:
             return plan.each(lambda tx, wanted: begin(tx, variables)._replace(diverged=~wanted))(txs, wanted)
@@ -194,9 +201,7 @@ def _begin(
 def _advance(
     plan: Plan, problem: Problem, txs: gradtx.GradientTransformation, runs: Run, order: Order
 ) -> tuple[Run, Curves]:
-    def block(
-        problem: Problem, txs: gradtx.GradientTransformation, runs: Run, order: Order
-    ) -> tuple[Run, Curves]:
+    def block(problem: Problem, txs: gradtx.GradientTransformation, runs: Run, order: Order) -> tuple[Run, Curves]:
         def of_seed(runs: Run, order: Order) -> tuple[Run, Curves]:
             # The rates of a seed share its batches: `order` is not an argument of the inner map.
             train = partial(advance, problem, order=order, branch=plan.mode == "map")

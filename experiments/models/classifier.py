@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key, PyTree
@@ -30,13 +31,11 @@ class Classifier:
     Args:
         build: Makes the module, whose call takes images and `training`. Equal models share compiled programs, so it
             should compare by value.
+        l2: Weight of the penalty on the kernels' squares, which is a part of the training loss.
     """
 
     build: Callable[[nnx.Rngs], Any]
-
-    def penalty(self, params: Params) -> Float[Array, ""]:
-        """What is added to the loss."""
-        return jnp.zeros(())
+    l2: float = 0.0
 
     def init(self, key: Key[Array, ""]) -> Variables:
         """What training begins with."""
@@ -50,6 +49,15 @@ class Classifier:
         module = nnx.merge(self._graph, params, stats)
         logits = module(images, training=training)
         return logits, _plain(module, nnx.BatchStat) if training else stats
+
+    def penalty(self, params: Params) -> Float[Array, ""]:
+        """Half of `l2` times the sum of squares over kernels; biases and normalisation are free. 0 where `l2` is 0."""
+        total = jnp.zeros(())
+        if self.l2:
+            for path, leaf in jax.tree.leaves_with_path(params):
+                if path[-1] == jax.tree_util.DictKey("kernel"):
+                    total = total + jnp.sum(jnp.square(leaf))
+        return self.l2 / 2 * total
 
     @cached_property
     def _graph(self) -> Any:

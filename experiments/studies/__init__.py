@@ -6,17 +6,36 @@ import difflib
 from typing import Any
 
 from experiments.errors import ExperimentError
-from experiments.studies import mnist_logistic, mnist_mlp, quickstart
+from experiments.studies import (
+    bowl_adaptive,
+    bowl_momentum,
+    bowl_rates,
+    cifar_resnet,
+    deepobs,
+    mnist_lenet,
+    mnist_logistic,
+    mnist_mlp,
+    quickstart,
+    saddle,
+)
 from experiments.studies.study import TIERS as TIERS
 from experiments.studies.study import Study as Study
 from experiments.studies.study import TierName as TierName
 
 STUDIES: dict[str, Study[Any]] = {
-    module.STUDY.name: module.STUDY
-    for module in (
-        quickstart,
-        mnist_logistic,
-        mnist_mlp,
+    study.name: study
+    for study in (
+        quickstart.STUDY,
+        bowl_rates.STUDY,
+        bowl_momentum.STUDY,
+        bowl_adaptive.STUDY,
+        saddle.STUDY,
+        mnist_logistic.STUDY,
+        mnist_mlp.STUDY,
+        mnist_lenet.STUDY,
+        cifar_resnet.STUDY,
+        deepobs.FASHION_2C2D,
+        deepobs.CIFAR_3C3D,
     )
 }
 

@@ -17,9 +17,9 @@ from jax.flatten_util import ravel_pytree
 
 from experiments import comparison
 from experiments.comparison import TUNED, Stage, Training
-from experiments.data import Dataset
+from experiments.data import Dataset, Examples
 from experiments.models import Classifier, softmax_regression
-from experiments.readings import test_accuracies
+from experiments.readings import final_accuracies
 from experiments.statistics import Interval, mean_interval, paired
 from experiments.studies.study import Claim, Context, Table, Verdict
 from experiments.studies.training import training_study
@@ -38,7 +38,7 @@ EXCESS = 0.05
 
 def same_optimum(results: xr.Dataset) -> Verdict:
     """Decide C5."""
-    accuracies = counted(test_accuracies(results, NAME, TUNED))
+    accuracies = counted(final_accuracies(results, NAME, TUNED))
     losses = results.full_train_loss.sel(model=NAME, track=TUNED).isel(tested_epoch=-1) - results.reference_loss
     above = {str(name): losses.sel(optimizer=name).values for name in results.optimizer.values}
     pairs = list(itertools.combinations(accuracies, 2))
@@ -87,8 +87,8 @@ def optimum(model: Classifier, dataset: Dataset, steps: int) -> xr.Dataset:
     start, unravel = ravel_pytree(params)
 
     @jax.jit
-    def loss_and_gradient(flat: jax.Array, train: object) -> tuple[jax.Array, jax.Array]:
-        return jax.value_and_grad(lambda flat: evaluate(model, unravel(flat), stats, train)[0])(flat)  # type: ignore[arg-type]
+    def loss_and_gradient(flat: jax.Array, train: Examples) -> tuple[jax.Array, jax.Array]:
+        return jax.value_and_grad(lambda flat: evaluate(model, unravel(flat), stats, train)[0])(flat)
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         loss, gradient = loss_and_gradient(np.asarray(flat, np.float32), dataset.train)

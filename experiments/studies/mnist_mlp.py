@@ -5,7 +5,7 @@ import xarray as xr
 from experiments import verdicts
 from experiments.comparison import TUNED, Stage, Training
 from experiments.models import mlp
-from experiments.readings import test_accuracies
+from experiments.readings import final_accuracies
 from experiments.studies.study import Claim, Verdict
 from experiments.studies.training import training_study
 from experiments.tuning import Grid
@@ -17,7 +17,7 @@ CHAMPION = "Adam"
 
 def adam_is_best(results: xr.Dataset) -> Verdict:
     """Decide C6."""
-    return verdicts.best(test_accuracies(results, NAME, TUNED), [CHAMPION])
+    return verdicts.best(final_accuracies(results, NAME, TUNED), [CHAMPION])
 
 
 STUDY = training_study(
