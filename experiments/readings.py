@@ -31,8 +31,8 @@ MARGIN = 0.01
 
 RANKING_NOTE = (
     "Test: accuracy in %, mean over seeds, on the test split, read after the final runs. "
-    f"Interval: {CONFIDENCE * 100:g} %, Student's t over seeds, from {BOOTSTRAP_FROM} seeds on the studentized bootstrap "
-    "(one fixed test split). "
+    f"Interval: {CONFIDENCE * 100:g} %, Student's t over seeds (from {BOOTSTRAP_FROM} on the bootstrap; one fixed "
+    "test split). "
     "Group: methods that share a letter cannot be told apart, all others can (paired t tests, Holm). "
     "To the best: the paired difference to the first row, in points. "
     f"Epochs (steps) and seconds: until validation accuracy first reaches {TARGET:g} of the best method's last (mean "

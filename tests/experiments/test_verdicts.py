@@ -5,8 +5,6 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments.comparison import TUNED
-from experiments.statistics import p_value
 from experiments.studies import STUDIES, mnist_logistic, mnist_mlp
 from experiments.verdicts import alike_but, best
 from tests.experiments.synthetic import NAMES, around, comparison, noisy
@@ -49,14 +47,9 @@ def test_two_champions_are_no_rivals_of_each_other(nag, outcome):
 
 
 def test_five_seeds_can_support_best():
-    """What it takes: a lead of 6.9 times its standard error, by the strictest of Holm's levels."""
-    assert p_value(0.98 + 7.0 * np.sqrt(0.1) * around(0.0, 1.0, 5) / 7, np.full(5, 0.97)) < 1  # finite
-    lead = 7.0 * 0.0003 * np.sqrt(2 / 5)  # of two methods with this noise
-    outcomes = {
-        best(noisy({**dict.fromkeys(OTHERS, 0.97), "Adam": 0.97 + 3 * lead}, 0.0003, key=i), ["Adam"]).outcome
-        for i in range(20)
-    }
-    assert outcomes == {"supported"}
+    """Noise of .03 points a run, and a lead of .4: the strictest of Holm's levels asks for 6.9 standard errors."""
+    made = [noisy(dict.fromkeys(OTHERS, 0.97) | {"Adam": 0.974}, 0.0003, key=key) for key in range(20)]
+    assert {best(one, ["Adam"]).outcome for one in made} == {"supported"}
 
 
 BEHIND = ("SGD", "Adadelta")
@@ -131,7 +124,7 @@ def convex(accuracies, excess=0.01):
         (with_adam(0.926, 0.925), 0.01, "supported"),
         (with_adam(0.926, 0.915), 0.01, "refuted"),
         (with_adam(0.926, 0.92, 0.002), 0.01, "inconclusive"),
-        (with_adam(0.926, 0.925), 0.06, "refuted"),
+        (with_adam(0.926, 0.925), 0.08, "refuted"),
         (with_adam(0.926, 0.925), 0.049, "inconclusive"),
         (with_adam(0.926, 0.925), dict.fromkeys(NAMES, 0.01) | {"SGD": 0.2}, "refuted"),
         (with_adam(0.926, 0.925) | {"SGD": NEVER}, 0.01, "refuted"),
@@ -158,6 +151,5 @@ def test_c5_errs_seldom_at_its_boundary():
 def test_claims_say_their_rule():
     for study, claim in itertools.chain.from_iterable([(s, c) for c in s.claims] for s in STUDIES.values()):
         assert claim.rule.endswith("."), (study.name, claim.name)
-        for word in ("upported if", "efuted if", "inconclusive"):
-            assert word in claim.rule, (study.name, claim.name)
-    assert TUNED == "tuned"  # what the claims of the comparisons are about
+        for outcome in ("supported", "refuted", "inconclusive"):
+            assert outcome in claim.rule.lower(), (study.name, claim.name)
