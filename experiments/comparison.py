@@ -127,17 +127,19 @@ def compare(tier: Training, context: Context) -> xr.Dataset:
           (model, optimizer, track, seed), `used_learning_rate` (model, optimizer, track);
         - `test_accuracy`, `test_loss`, `full_train_loss` (model, optimizer, track, seed, tested_epoch);
         - `seconds` (model, optimizer), all that was trained, compilation included, and `epoch_seconds` (model,
-          optimizer, track), of one epoch of one final run.
+          optimizer, track), of one epoch of one final run; `epoch_steps` (model), how many steps an epoch has.
     """
     assert context.dataset is not None, "a comparison needs a data set"
     dataset = context.dataset.subset(tier.train_size)
     for cost in expected(tier).values():
         context.progress.expect(cost)
-    models = []
+    models, steps = [], []
     for name, model in tier.models.items():
         problem = Problem(model, tier.batch_size, dataset.train, dataset.validation, tier.augment)
+        steps.append(problem.steps)
         models.append([_method(tier, context, dataset, name, problem, method) for method in tier.methods])
-    return _stack(models).assign_coords(model=list(tier.models), optimizer=[method.name for method in tier.methods])
+    labelled = _stack(models).assign(epoch_steps=("model", steps))
+    return labelled.assign_coords(model=list(tier.models), optimizer=[method.name for method in tier.methods])
 
 
 def _method(

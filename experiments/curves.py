@@ -13,11 +13,13 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from experiments.comparison import TUNED
 from experiments.looks import look
-from experiments.readings import final_accuracies
+from experiments.readings import TARGET, costs, final_accuracies
 from experiments.statistics import mean_interval
+from experiments.statistics import profile as profile_of
 from experiments.studies.study import Picture
 
 LEGEND_COLUMNS = 7
+MOST_RATIO = 10.0
 
 
 def training(results: xr.Dataset) -> Figure:
@@ -40,6 +42,8 @@ def training(results: xr.Dataset) -> Figure:
 
 def sensitivity(results: xr.Dataset) -> Figure:
     """Validation error by learning rate, a panel a model."""
+    if "tuning_validation_accuracy" not in results:
+        return _empty("Nothing was tuned.")
     # The error on a log scale, not the accuracy: what differs among good rates is small.
     last = results.tuning_validation_accuracy.isel(tuning_epoch=-1).where(~results.tuning_diverged)
     with_error = results.assign(error=100 * (1 - last.mean("tuning_seed", skipna=False)))
@@ -55,6 +59,34 @@ def sensitivity(results: xr.Dataset) -> Figure:
     for axes in figure.axes:
         axes.set(xlabel="learning rate (ring: chosen)", xscale="log", yscale="log")
         _label_decades(axes, (1, 2, 3, 5, 7))
+    return figure
+
+
+def profile(results: xr.Dataset) -> Figure:
+    """Performance profiles over models and seeds, by epochs and by seconds."""
+    epochs = costs(results, _track(results))
+    ratios = np.geomspace(1, MOST_RATIO, 200)
+    units = {"epochs": epochs.drop_vars("seconds"), "seconds": epochs.seconds.drop_vars("seconds")}
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    names = [str(name) for name in results.optimizer.values]
+    for axes, (unit, cost) in zip(figure.subplots(1, 2, sharey=True), units.items(), strict=True):
+        solved = profile_of(cost, ratios)
+        for place, name in enumerate(names):
+            colour, marker = look(name)
+            # Steps that coincide are told apart by their markers, each at places of its own.
+            every = slice(5 + 4 * place, None, 40)
+            curve = 100 * solved.sel(optimizer=name)
+            axes.step(
+                ratios, curve, where="post", color=colour, marker=marker, markevery=every, markersize=5, label=name
+            )
+        axes.set(xscale="log", xlabel=f"{unit}, times those of the quickest", ylim=(-4, 104), xlim=(1, MOST_RATIO))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        if np.isnan(solved).all():
+            axes.text(0.5, 0.5, "no method reached it", transform=axes.transAxes, ha="center")
+    figure.axes[0].set_ylabel("runs at the target, %")
+    _legend(figure, names)
     return figure
 
 
@@ -96,7 +128,20 @@ ACCURACY = Picture(
     "Test accuracy of the final runs: the mean over seeds, its 95 % interval (Student's t), and each seed as a tick.",
     accuracy,
 )
-PICTURES = (TRAINING, SENSITIVITY, ACCURACY)
+PROFILE = Picture(
+    "profile",
+    "Performance profiles (Dolan and More, 2002): the part of final runs (models and seeds) in which a method reaches "
+    f"the target, {TARGET:g} of the best method's mean validation accuracy after the last epoch, in at most so many "
+    "times the epochs, or the seconds, that the quickest method takes with that model and seed.",
+    profile,
+)
+PICTURES = (TRAINING, SENSITIVITY, ACCURACY, PROFILE)
+
+
+def _empty(why: str) -> Figure:
+    figure = Figure(figsize=(6.5, 1.5), layout="constrained")
+    figure.text(0.5, 0.5, why, ha="center", va="center")
+    return figure
 
 
 def _track(results: xr.Dataset) -> str:
@@ -117,10 +162,14 @@ def _grid(results: xr.Dataset, panels: dict[str, Callable[[Axes, xr.Dataset, str
                 draw(axes, results.sel(model=model, optimizer=name), name)
             axes.set_ylabel(what)
             axes.set_title(model, loc="left", fontsize="medium")
-    # By name, so that the legend is whole where a method has nothing to show.
+    _legend(figure, names)
+    return figure
+
+
+def _legend(figure: Figure, names: Sequence[str]) -> None:
+    """By name, so that it is whole where a method has nothing to show."""
     handles = [Line2D([], [], color=look(name).colour, marker=look(name).marker) for name in names]
     figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), LEGEND_COLUMNS), frameon=False)
-    return figure
 
 
 def _band(axes: Axes, x: xr.DataArray, values: xr.DataArray, name: str) -> None:

@@ -12,7 +12,16 @@ import numpy as np
 import xarray as xr
 
 from experiments.comparison import TUNED
-from experiments.statistics import CONFIDENCE, Interval, first_to_reach, letters, mean_interval, paired, tolerance
+from experiments.statistics import (
+    BOOTSTRAP_FROM,
+    CONFIDENCE,
+    Interval,
+    first_to_reach,
+    letters,
+    mean_interval,
+    paired,
+    tolerance,
+)
 from experiments.studies.study import Table
 
 TARGET = 0.99
@@ -22,11 +31,12 @@ MARGIN = 0.01
 
 RANKING_NOTE = (
     "Test: accuracy in %, mean over seeds, on the test split, read after the final runs. "
-    f"Interval: {CONFIDENCE * 100:g} %, Student's t over seeds (one fixed test split). "
-    "Group: methods that share a letter cannot be told apart (paired t tests, Holm). "
+    f"Interval: {CONFIDENCE * 100:g} %, Student's t over seeds (from {BOOTSTRAP_FROM} on the bootstrap; one fixed "
+    "test split). "
+    "Group: methods that share a letter cannot be told apart, all others can (paired t tests, Holm). "
     "To the best: the paired difference to the first row, in points. "
-    f"Epochs and seconds: until validation accuracy first reaches {TARGET:g} of the best method's last (mean over "
-    "seeds; – where a seed did not); seconds are epochs times the seconds of an epoch of one run. "
+    f"Epochs (steps) and seconds: until validation accuracy first reaches {TARGET:g} of the best method's last (mean "
+    "over seeds; – where a seed did not); seconds are epochs times the seconds of an epoch of one run. "
     "Good rates: decades of learning rates within 1 point of the best on validation. "
     "* The best rate lies at the edge of the grid even after it was extended."
 )
@@ -45,6 +55,7 @@ class Standing:
     to_best: Interval
     diverged: int
     epochs_to_target: float
+    steps_to_target: float
     seconds_to_target: float
     good_decades: float
 
@@ -74,17 +85,22 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 
 def costs(results: xr.Dataset, track: str = TUNED) -> xr.DataArray:
-    """Epochs to the target, with dims (problem, optimizer); a problem is a model with a seed."""
-    rows, names = [], []
+    """Epochs to the target, with dims (problem, optimizer); a problem is a model with a seed.
+
+    The coordinate `seconds`, with the same dims, has the same in seconds.
+    """
+    rows, seconds, names = [], [], []
     for model in results.model.values:
         target = TARGET * _last(results, str(model), track).max()
         accuracy = results.validation_accuracy.sel(model=model, track=track)
         for seed in results.seed.values:
             names.append(f"{model}, seed {seed}")
-            rows.append(
-                [first_to_reach(accuracy.sel(optimizer=o, seed=seed).values, target) for o in results.optimizer]
-            )
-    return xr.DataArray(rows, dims=("problem", "optimizer"), coords={"problem": names, "optimizer": results.optimizer})
+            curves = accuracy.sel(seed=seed).transpose("optimizer", "epoch")
+            rows.append([first_to_reach(curve, target) for curve in curves.values])
+            seconds.append(rows[-1] * results.epoch_seconds.sel(model=model, track=track).values)
+    dims = ("problem", "optimizer")
+    coords = {"problem": names, "optimizer": results.optimizer.values, "seconds": (dims, np.array(seconds))}
+    return xr.DataArray(rows, dims=dims, coords=coords)
 
 
 def _last(results: xr.Dataset, model: str, track: str) -> np.ndarray:
@@ -113,6 +129,7 @@ def _standing(
         paired(accuracies, best),
         int(final.diverged.sum()),
         epochs,
+        epochs * float(one.get("epoch_steps", np.nan)),
         epochs * float(final.epoch_seconds),
         good,
     )
@@ -121,7 +138,7 @@ def _standing(
 def _table(results: xr.Dataset, model: str, track: str) -> Table:
     columns = (
         "optimizer", "learning rate", "test, %", f"{CONFIDENCE * 100:g} % interval", "group", "to the best",
-        "epochs", "seconds", "good rates", "diverged",
+        "epochs (steps)", "seconds", "good rates", "diverged",
     )  # fmt: skip
     rows = [_cells(standing, results.sizes["seed"]) for standing in standings(results, model, track)]
     kind = "tuned learning rates" if track == TUNED else "default learning rates, nothing tuned"
@@ -130,6 +147,7 @@ def _table(results: xr.Dataset, model: str, track: str) -> Table:
 
 def _cells(standing: Standing, seeds: int) -> Sequence[str]:
     rate = "all diverged" if np.isnan(standing.learning_rate) else f"{standing.learning_rate:g}"
+    steps = f" ({standing.steps_to_target:.0f})" if np.isfinite(standing.steps_to_target) else ""
     difference = "0" if standing.rank == 1 else _span(standing.to_best, signed=True)
     return (
         standing.optimizer,
@@ -138,7 +156,7 @@ def _cells(standing: Standing, seeds: int) -> Sequence[str]:
         _span(standing.test),
         standing.group,
         difference,
-        _number(standing.epochs_to_target, 1),
+        _number(standing.epochs_to_target, 1) + steps,
         _number(standing.seconds_to_target, 1),
         _number(standing.good_decades, 1),
         f"{standing.diverged} of {seeds}",

@@ -7,18 +7,21 @@ difference of two methods is taken within a seed, and what a lucky seed gives to
 from __future__ import annotations
 
 import itertools
+import string
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
-from scipy import stats
+from scipy import special
 
 CONFIDENCE = 0.95
 BOOTSTRAP_FROM = 20
 """Values from which on the bootstrap's intervals hold what they promise; a test shows the coverage on both sides."""
 RESAMPLES = 9999
+ROUNDING = 1e-12
+"""Of the values' size: a spread below it is the rounding of a difference of equal decimals, and no spread."""
 
 Values = Float[np.ndarray, " n"]
 
@@ -38,35 +41,42 @@ class Interval(NamedTuple):
         """Whether all of the interval is nearer to zero than `margin`."""
         return -margin < self.low and self.high < margin
 
+    def beyond(self, margin: float) -> bool:
+        """Whether all of the interval is farther from zero than `margin`, on one side."""
+        return self.low > margin or self.high < -margin
 
-def mean_interval(values: Values) -> Interval:
-    r"""The 95 % interval of the mean: Student's t below `BOOTSTRAP_FROM` values, else the bootstrap (BCa).
 
-    Why not always the bootstrap: with three to ten seeds it resamples too few values, and its 95 % intervals hold the
-    mean only about 80 to 90 % of the time.
+def mean_interval(values: Values, tests: int = 1) -> Interval:
+    r"""The 95 % interval of the mean: Student's t below `BOOTSTRAP_FROM` values, else the studentized bootstrap.
+
+    Why not always the bootstrap: with three to ten seeds it resamples too few values to know the tails. Why a
+    studentized one: with 20 values the intervals of the plain one and of BCa hold the mean about 91 % of the time,
+    the studentized ones 94 to 95 %, of skewed values too.
 
     It speaks of the spread over seeds (initial parameters, order of the examples), on this one test split.
     With a single value the ends are NaN, and so are all three if a value is.
+
+    Args:
+        values: One a seed.
+        tests: How many intervals a rule reads of which one may decide: all hold together at 95 % (Bonferroni).
     """
     values = np.asarray(values, np.float64)
     mean = float(values.mean())
     if len(values) < 2 or np.isnan(mean):
         return Interval(mean, float("nan"), float("nan"))
-    error = float(stats.sem(values))
-    if error == 0:  # all seeds agree; both methods would give NaN
+    error = _standard_error(values)
+    tail = (1 - CONFIDENCE) / 2 / tests
+    if error == 0:  # all seeds agree
         return Interval(mean, mean, mean)
-    if len(values) >= BOOTSTRAP_FROM:
-        low, high = stats.bootstrap(
-            (values,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, rng=np.random.default_rng(0)
-        ).confidence_interval
-        return Interval(mean, float(low), float(high))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
-    return Interval(mean, mean - half, mean + half)
+    resampled = None if len(values) < BOOTSTRAP_FROM else _studentized(values)
+    least = special.stdtrit(len(values) - 1, tail)
+    least, most = (least, -least) if resampled is None else np.quantile(resampled, [tail, 1 - tail])
+    return Interval(mean, mean - float(most) * error, mean - float(least) * error)
 
 
-def paired(first: Values, second: Values) -> Interval:
-    """The mean of `first - second`, taken within seeds, and its interval."""
-    return mean_interval(np.asarray(first, np.float64) - np.asarray(second, np.float64))
+def paired(first: Values, second: Values, tests: int = 1) -> Interval:
+    """The mean of `first - second`, taken within seeds, and its interval; `tests` as in `mean_interval`."""
+    return mean_interval(np.asarray(first, np.float64) - np.asarray(second, np.float64), tests)
 
 
 def p_value(first: Values, second: Values) -> float:
@@ -74,10 +84,28 @@ def p_value(first: Values, second: Values) -> float:
     difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     if len(difference) < 2 or np.isnan(difference).any() or not difference.any():
         return 1.0
-    if stats.sem(difference) == 0:
+    error = _standard_error(difference)
+    if error == 0:
         return 0.0
-    _, p = stats.ttest_1samp(difference, 0.0)
-    return float(np.asarray(p))
+    return float(2 * special.stdtr(len(difference) - 1, -abs(difference.mean()) / error))
+
+
+def _standard_error(values: Values) -> float:
+    """Of the mean; 0 where the values differ by rounding alone."""
+    error = float(values.std(ddof=1)) / len(values) ** 0.5
+    return 0.0 if error <= ROUNDING * float(np.abs(values).max()) else error
+
+
+def _studentized(values: Values) -> Values | None:
+    """How many of its own standard errors the mean of each resample is above the mean of `values`.
+
+    None where a resample has no spread, as when nearly all values are equal.
+    """
+    resampled = np.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
+    errors = resampled.std(axis=1, ddof=1) / np.sqrt(len(values))
+    if errors.min() <= ROUNDING * np.abs(values).max():
+        return None
+    return (resampled.mean(axis=1) - values.mean()) / errors
 
 
 def differ(values: Mapping[str, Values]) -> set[frozenset[str]]:
@@ -93,24 +121,24 @@ def differ(values: Mapping[str, Values]) -> set[frozenset[str]]:
 
 
 def letters(values: Mapping[str, Values]) -> dict[str, str]:
-    """For each method letters, the best mean first: two methods that share a letter cannot be told apart.
+    """For each method letters, the best mean first: two methods share a letter just if they cannot be told apart.
 
-    A group is a run of neighbours in the order of their means of which no two differ. A method without a mean has none.
+    "Cannot be told apart" is not transitive, so a method may have several. A method without a mean has none.
+
+    Source: Piepho, 2004 (insert and absorb).
     """
     known = {name: one for name, one in values.items() if not np.isnan(np.mean(one))}
     order = sorted(known, key=lambda name: -float(np.mean(known[name])))
-    apart = differ(known)
-    groups: list[range] = []
-    for start in range(len(order)):
-        end = start + 1
-        while end < len(order) and not any(frozenset((order[i], order[end])) in apart for i in range(start, end)):
-            end += 1
-        if not groups or end > groups[-1].stop:
-            groups.append(range(start, end))
+    groups = [frozenset(order)]
+    for pair in differ(known):
+        # A group that holds both becomes two, each without one of them; what lies within another group is dropped.
+        parted = [part for group in groups for part in ([group - {one} for one in pair] if pair <= group else [group])]
+        groups = [group for group in dict.fromkeys(parted) if not any(group < other for other in parted)]
+    ranked = sorted(groups, key=lambda group: sorted(map(order.index, group)))
     named = dict.fromkeys(values, "")
-    for letter, group in zip("abcdefghijklmnopqrstuvwxyz", groups, strict=False):
-        for i in group:
-            named[order[i]] += letter
+    for letter, group in zip(string.ascii_letters, ranked, strict=False):
+        for name in group:
+            named[name] += letter
     return named
 
 
@@ -140,6 +168,8 @@ def tolerance(rates: Sequence[float], accuracy: Values, margin: float) -> float:
 def profile(costs: xr.DataArray, ratios: Float[np.ndarray, " ratios"]) -> xr.DataArray:
     """Performance profiles: the part of problems that a method solves at no more than `ratio` times the least cost.
 
+    A problem that no method solves is left out; if none is left, all parts are NaN.
+
     Args:
         costs: Dims (problem, optimizer); infinite where a method does not solve a problem.
         ratios: At least 1.
@@ -149,6 +179,7 @@ def profile(costs: xr.DataArray, ratios: Float[np.ndarray, " ratios"]) -> xr.Dat
 
     Source: Dolan and More, 2002.
     """
-    solvable = costs.where(np.isfinite(costs.min("optimizer")), drop=True)
+    solvable = costs[{"problem": np.flatnonzero(np.isfinite(costs.min("optimizer")))}]
     relative = solvable / solvable.min("optimizer")
-    return (relative <= xr.DataArray(ratios, dims="ratio", coords={"ratio": ratios})).mean("problem")
+    solved = relative <= xr.DataArray(ratios, dims="ratio", coords={"ratio": ratios})
+    return solved.mean("problem") if solvable.sizes["problem"] else solved.any("problem").astype(float) * np.nan

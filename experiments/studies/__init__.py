@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.errors import ExperimentError
 from experiments.studies import (
+    batching,
     bowl_adaptive,
     bowl_momentum,
     bowl_rates,
@@ -36,6 +37,7 @@ STUDIES: dict[str, Study[Any]] = {
         cifar_resnet.STUDY,
         deepobs.FASHION_2C2D,
         deepobs.CIFAR_3C3D,
+        batching.STUDY,
     )
 }
 

@@ -1,0 +1,110 @@
+"""The pictures of a comparison of batch sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+from experiments.batch_readings import LAST, fluctuation, size_name, theory
+from experiments.looks import LOOKS, Look
+from experiments.studies.study import Picture
+
+_ORDER = ("Adam", "Momentum", "Adagrad", "NAG", "RMSprop")
+"""The hues of the optimizers' palette from warm to cool: from the noisiest to the calmest."""
+
+
+def look_of(results: xr.Dataset, size: int) -> Look:
+    """How a batch size is drawn."""
+    sizes = results.batch_size.values.tolist()
+    return LOOKS[_ORDER[sizes.index(size) % len(_ORDER)]]
+
+
+def progress(results: xr.Dataset) -> Figure:
+    """The training loss by examples seen, and by seconds."""
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    for axes, what in zip(figure.subplots(1, 2, sharey=True), ("examples", "seconds"), strict=True):
+        for size in results.batch_size.values:
+            one = results.sel(batch_size=size)
+            loss = one.loss.dropna("examples", how="all")
+            x = loss.examples * (1.0 if what == "examples" else float(one.example_seconds))
+            _band(axes, x.values, loss, look_of(results, size), size_name(results, size))
+        axes.set(xscale="log", yscale="log", xlabel=_AXES[what])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7), numticks=12))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
+    figure.axes[0].set_ylabel("loss on all training images, nats")
+    _legend(figure)
+    return figure
+
+
+_AXES = {"examples": "examples seen", "seconds": "seconds of training, without evaluation"}
+
+
+def noise(results: xr.Dataset) -> Figure:
+    """The gradient's variance by batch size, with theory; and how much the loss fluctuates at the tuned rates."""
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    sizes = results.noise_size.values
+    for point, colour, marker in zip(results.point.values, ("Adam", "RMSprop"), "os", strict=True):
+        one = LOOKS[colour].colour
+        left.plot(sizes, [theory(results, point, size) for size in sizes], color=one, linewidth=1.2, linestyle="--")
+        measured = results.variance.sel(point=point).transpose("noise_size", "seed")
+        left.plot(sizes, measured.mean("seed"), linestyle="none", color=one, marker=marker, label=f"{point}, measured")
+    left.plot([], [], color="#777777", linewidth=1.2, linestyle="--", label="by theory: about 1/B")
+    left.set(xscale="log", yscale="log", xlabel="batch size B", ylabel="variance of the gradient")
+    left.legend(frameon=False)
+    for size in results.batch_size.values:
+        colour, marker = look_of(results, size)
+        values = fluctuation(results, size)
+        right.plot(np.full(len(values), size), values, "_", color=colour, markersize=10, alpha=0.7)
+        right.plot([size], [values.mean()], color=colour, marker=marker, markersize=7)
+    right.set(xscale="log", yscale="log", xlabel="batch size B", ylabel="fluctuation of the loss, nats")
+    return figure
+
+
+def late(results: xr.Dataset) -> Figure:
+    """The last quarter of the first seed's runs."""
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for size in results.batch_size.values:
+        loss = results.loss.sel(batch_size=size).isel(seed=0).dropna("examples")
+        loss = loss.where(loss.examples > (1 - LAST) * float(results.examples[-1]), drop=True)
+        colour, marker = look_of(results, size)
+        axes.plot(loss.examples, loss, color=colour, marker=marker, markersize=4, label=size_name(results, size))
+    axes.set(xlabel="examples seen", ylabel="loss on all training images, nats")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    _legend(figure)
+    return figure
+
+
+def _band(axes: Axes, x: np.ndarray, loss: xr.DataArray, look: Look, label: str) -> None:
+    colour, marker = look
+    style = {"color": colour, "marker": marker, "markersize": 4, "label": label}
+    axes.plot(x, loss.mean("seed", skipna=False), markevery=0.12 if len(x) > 30 else 1, **style)
+    axes.fill_between(x, loss.min("seed"), loss.max("seed"), color=colour, alpha=0.15, linewidth=0)
+
+
+def _legend(figure: Figure) -> None:
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, title="batch size", loc="outside lower center", ncols=5, frameon=False)
+
+
+PICTURES = (
+    Picture(
+        "progress",
+        "The loss on all training images by examples seen (left) and by seconds of training (right), each batch size "
+        "at its tuned rate. Lines are means over seeds, bands reach from the least seed to the greatest.",
+        progress,
+    ),
+    Picture(
+        "noise",
+        "Left: the variance of the gradient at fixed points, by batch size, as measured and as theory has it. Right: "
+        "how much the training loss fluctuates in the last quarter of a run at the tuned rate (its standard deviation "
+        "from a line); large markers are means over seeds.",
+        noise,
+    ),
+    Picture("late", "The last quarter of one run of each batch size.", late),
+)
