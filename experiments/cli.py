@@ -24,12 +24,19 @@ RESULTS = Path("results")
 FAILED, INTERRUPTED = 2, 130
 
 Name = Annotated[str, arg(metavar="NAME")]
+Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 Directory = Annotated[Path, arg(metavar="DIR")]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
-    commands: dict[str, Callable[..., Any]] = {"list": list_, "run": run, "status": status, "report": report, "bench": bench}
+    commands: dict[str, Callable[..., Any]] = {
+        "list": list_,
+        "run": run,
+        "status": status,
+        "report": report,
+        "bench": bench,
+    }
     if arguments and arguments[0] == "bench":
         from experiments.bench.command import bench as with_options
 
@@ -66,6 +73,10 @@ def run(
     results: Directory = RESULTS,
     seeds: Annotated[int | None, arg(metavar="N")] = None,
     budget: Annotated[int | None, arg(metavar="N")] = None,
+    coordinator: Annotated[str | None, arg(metavar="HOST:PORT")] = None,
+    processes: Annotated[int | None, arg(metavar="N")] = None,
+    process_id: Annotated[int | None, arg(metavar="I")] = None,
+    cluster: Switch = False,
 ) -> None:
     """Run a study, or what is left of it: print tables and verdicts, write results and pictures.
 
@@ -76,13 +87,23 @@ def run(
         results: Where results go, as `<results>/<study>/<tier>/`.
         seeds: Seeds of the final runs, in place of the tier's own number.
         budget: Learning rates that every method tries, in place of the tier's own number; the grid keeps its centre.
+        coordinator: Run in several processes: where process 0 listens. Start the same command once for each.
+        processes: How many processes there are.
+        process_id: Which this one is, from 0; process 0 prints and writes.
+        cluster: Run in several processes, and ask the cluster's scheduler (Slurm, say) for these three.
     """
+    is_quiet = False
+    if cluster or any(given is not None for given in (coordinator, processes, process_id)):
+        from experiments import distributed
+
+        distributed.initialize(coordinator, processes, process_id)
+        is_quiet = not distributed.is_first()
     from experiments import commands
 
     changes = {name: value for name, value in {"seeds": seeds, "budget": budget}.items() if value is not None}
     said = ["run", name, "--tier", tier, *(word for key, value in changes.items() for word in (f"--{key}", str(value)))]
     command = shlex.join(["python", "-m", "experiments", *said])
-    commands.run_study(_console(), name, tier, data_dir, results, changes, command)
+    commands.run_study(_console(is_quiet=is_quiet), name, tier, data_dir, results, changes, command)
 
 
 def status(name: Positional[Annotated[str | None, arg(metavar="NAME")]] = None, results: Directory = RESULTS) -> None:
@@ -125,9 +146,9 @@ def _quieten() -> None:
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
 
 
-def _console() -> Console:
+def _console(*, is_quiet: bool = False) -> Console:
     # Made when it is needed: it keeps the stream that stdout was at that time.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120, quiet=is_quiet)
 
 
 def _complain(message: str) -> None:

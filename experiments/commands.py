@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments import atomic, compilation, data, picture, provenance, results, site, status, store, summary
+from experiments import (
+    atomic,
+    compilation,
+    data,
+    distributed,
+    picture,
+    provenance,
+    results,
+    site,
+    status,
+    store,
+    summary,
+)
 from experiments.data import Dataset
 from experiments.errors import ExperimentError, one_line
 from experiments.findings import StudyResults
@@ -67,8 +79,9 @@ def run_study(
     tier_name, tier = find_tier(study, tier_name)
     tier = _changed(study, tier, changes)
     directory = results.directory(root, study.name, tier_name)
+    parts_directory = results.parts(root, study.name, tier_name)
     try:
-        atomic.check_writable(directory, free_bytes=NEEDED_BYTES)
+        distributed.from_first(lambda: atomic.check_writable(directory, free_bytes=NEEDED_BYTES))
     except OSError as error:
         raise _unwritable(directory, error) from error
 
@@ -78,9 +91,10 @@ def run_study(
         with console.status(f"loading {study.data}"):
             dataset = data.load(study.data, data_dir)
     spec = _spec(study, tier, dataset)
-    if _is_finished(console, directory, spec):
+    if distributed.agreed(distributed.is_first() and _is_finished(console, directory, spec)):
         console.print("It is finished: nothing is left to do. To run it anew, remove:")
-        console.print(str(directory.parent), style="bold", markup=False, soft_wrap=True)
+        for place in (directory, parts_directory):
+            console.print(str(place), style="bold", markup=False, soft_wrap=True)
         return
     console.print(f"Takes about {tier.estimate} on 2 cores. If it is interrupted, the same command goes on with it.")
 
@@ -89,22 +103,23 @@ def run_study(
 
     start = time.perf_counter()
     compilation.keep_programs()
-    with store.opened(results.parts(root, study.name, tier_name), spec, say) as parts, Progress(console) as progress:
-        found = study.run(tier, Context(parts, progress, dataset, say))
-    found.attrs = {
-        "study": study.name,
-        "question": study.question,
-        "tier": tier_name,
-        "scale": tier.scale,
-        "spec": _digest(spec),
-        "elapsed_seconds": round(time.perf_counter() - start, 1),
-        **provenance.describe(command),
-    }
-    if dataset is not None:
-        found.attrs |= {"data": study.data, "data_fingerprint": dataset.fingerprint}
-    shown = StudyResults(study, tier_name, found)
-    summary.show(console, shown)  # before it is written: a disk that has become full does not take it away
-    _write(shown, directory)
+    with store.opened(parts_directory, spec, say) as parts:
+        with Progress(console) as progress:
+            found = study.run(tier, Context(parts, progress, dataset, say))
+        found.attrs = {
+            "study": study.name,
+            "question": study.question,
+            "tier": tier_name,
+            "scale": tier.scale,
+            "spec": _digest(spec),
+            "elapsed_seconds": round(time.perf_counter() - start, 1),
+            **provenance.describe(command),
+        }
+        if dataset is not None:
+            found.attrs |= {"data": study.data, "data_fingerprint": dataset.fingerprint}
+        shown = StudyResults(study, tier_name, found)
+        summary.show(console, shown)  # before it is written: a disk that has become full does not take it away
+        distributed.from_first(lambda: _write(shown, directory))
     console.print(f"Done in {found.attrs['elapsed_seconds']:.0f} s. Table, pictures and data are in:")
     console.print(str(directory), style="bold", markup=False, soft_wrap=True)
 
@@ -172,7 +187,8 @@ def _changed(study: Study[Any], tier: Any, changes: dict[str, int]) -> Any:
 
 def _spec(study: Study[Any], tier: Any, dataset: Dataset | None) -> str:
     """All that the parts of a run depend on."""
-    return "\n".join([study.name, repr(tier), dataset.fingerprint if dataset else "no data", ""])
+    told = re.sub(r" at 0x[0-9a-f]+", "", repr(tier))  # a function's place in memory is another in each process
+    return "\n".join([study.name, told, dataset.fingerprint if dataset else "no data", ""])
 
 
 def _digest(spec: str) -> str:

@@ -149,9 +149,7 @@ def _method(
     return xr.merge([*parts, final], combine_attrs="drop")
 
 
-def _tuned(
-    tier: Training, stage: Stage, context: Context, model: str, problem: Problem, method: Method
-) -> Tuned:
+def _tuned(tier: Training, stage: Stage, context: Context, model: str, problem: Problem, method: Method) -> Tuned:
     def train(rates: Sequence[float]) -> xr.Dataset:
         one = Sweep(problem, method, rates, _seeds(0, stage.seeds), stage.epochs, tier.mode, len(tier.grid.rates))
         return _part(context, _name(model, method, "tuning", rates), one, known=list(rates) == tier.grid.rates)

@@ -19,10 +19,11 @@ import xarray as xr
 from jaxtyping import Array, Bool, Float, Int, Key
 
 import gradtx
+from experiments import distributed
+from experiments.checkpoint import Checkpoint
 from experiments.data import Examples
 from experiments.lanes import RATE, SEED, Mode, Plan, fetch
 from experiments.methods import Method
-from experiments.store import Checkpoint
 from experiments.models import Classifier, Variables
 from experiments.train import Curves, Order, Problem, Run, advance, begin, draw, evaluate, initial
 
@@ -50,7 +51,8 @@ class Sweep:
         epochs: How long.
         mode: How lanes share a device.
         width: Lanes of rates that its program has at least. What is too much is never trained: it begins as diverged.
-        test: Read after the epochs in `tested_at` (multiples of the stride), and never to choose anything.
+        test: Read after the epochs in `tested_at`, and never to choose anything.
+        devices: Where to train; none: on all there are.
     """
 
     problem: Problem
@@ -62,11 +64,12 @@ class Sweep:
     width: int = 1
     test: Examples | None = None
     tested_at: Sequence[int] = ()
+    devices: Sequence[jax.Device] = ()
 
     @property
     def plan(self) -> Plan:
         """Where the lanes run."""
-        return Plan.of(self.mode, len(self.seeds), len(self.rates), self.width)
+        return Plan.of(self.mode, len(self.seeds), len(self.rates), self.width, self.devices)
 
     @property
     def stride(self) -> int:
@@ -121,7 +124,8 @@ def run(
     txs = plan.put(sweep.method.lanes(rates, sweep.problem.steps * sweep.epochs), RATE)
     wanted = plan.put(np.arange(plan.width) < plan.rates, RATE)
     seeds, problem = plan.put(np.asarray(sweep.seeds, np.uint32), SEED), plan.put(sweep.problem)
-    now = _Progress(_begin(plan, txs, wanted, _initial(plan, sweep.problem.model, seeds)), *_unknown(sweep), np.zeros(()), np.full((), np.inf))
+    runs = _begin(plan, txs, wanted, _initial(plan, sweep.problem.model, seeds))
+    now = _Progress(runs, *_unknown(sweep), np.zeros(()), np.full((), np.inf))
     done = 0
     if checkpoint is not None and (saved := checkpoint.load(now)) is not None:
         now, done = saved
@@ -141,7 +145,8 @@ def run(
             for whole, part in zip(now.tests, fetch(measured), strict=True):
                 whole[..., list(sweep.tested_at).index(done)] = part[:, : plan.rates]
         now = now._replace(runs=runs, seconds=now.seconds + (time.perf_counter() - start), fastest=fastest)
-        if checkpoint is not None and done < sweep.epochs and time.monotonic() - kept > SECONDS_BETWEEN_CHECKPOINTS:
+        is_due = time.monotonic() - kept > SECONDS_BETWEEN_CHECKPOINTS
+        if checkpoint is not None and done < sweep.epochs and distributed.agreed(is_due):
             checkpoint.save(now._replace(runs=fetch(runs)), done, sweep.epochs)
             kept = time.monotonic()
         on_epochs(stride)
@@ -178,9 +183,7 @@ def _draw(plan: Plan, problem: Problem, seeds: Seeds, first_epoch: Int[Array, ""
 
 
 @partial(jax.jit, static_argnames="plan")
-def _begin(
-    plan: Plan, txs: gradtx.GradientTransformation, wanted: Bool[Array, " rates"], variables: Variables
-) -> Run:
+def _begin(plan: Plan, txs: gradtx.GradientTransformation, wanted: Bool[Array, " rates"], variables: Variables) -> Run:
     def block(txs: gradtx.GradientTransformation, wanted: Bool[Array, " rates"], variables: Variables) -> Run:
         def of_seed(variables: Variables) -> Run:
             return plan.each(lambda tx, wanted: begin(tx, variables)._replace(diverged=~wanted))(txs, wanted)
@@ -194,9 +197,7 @@ def _begin(
 def _advance(
     plan: Plan, problem: Problem, txs: gradtx.GradientTransformation, runs: Run, order: Order
 ) -> tuple[Run, Curves]:
-    def block(
-        problem: Problem, txs: gradtx.GradientTransformation, runs: Run, order: Order
-    ) -> tuple[Run, Curves]:
+    def block(problem: Problem, txs: gradtx.GradientTransformation, runs: Run, order: Order) -> tuple[Run, Curves]:
         def of_seed(runs: Run, order: Order) -> tuple[Run, Curves]:
             # The rates of a seed share its batches: `order` is not an argument of the inner map.
             train = partial(advance, problem, order=order, branch=plan.mode == "map")
