@@ -12,6 +12,6 @@ LEAST_SECONDS = 0.2
 
 def keep_programs() -> None:
     """Turn the cache on, unless a person has chosen one (JAX_COMPILATION_CACHE_DIR)."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(cache.directory() / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)

@@ -42,7 +42,7 @@ class Plan:
     width: int
 
     @classmethod
-    def of(cls, mode: Mode, seeds: int, rates: int, least: int = 1, devices: Sequence[jax.Device] = ()) -> Plan:
+    def of(cls, mode: Mode, seeds: int, rates: int, least: int = 1, devices: Sequence[Any] = ()) -> Plan:
         """Over the given devices, else all of all processes; seeds first.
 
         Rates are padded to at least `least`, so that a short sweep can use a long one's program, and to a number that

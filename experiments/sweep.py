@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +64,7 @@ class Sweep:
     width: int = 1
     test: Examples | None = None
     tested_at: Sequence[int] = ()
-    devices: Sequence[jax.Device] = ()
+    devices: Sequence[Any] = ()
 
     @property
     def plan(self) -> Plan:
@@ -89,9 +89,9 @@ class Sweep:
 class Tests(NamedTuple):
     """What is measured after the epochs in `tested_at`: on the test split, and the loss on all training images."""
 
-    test_loss: Float[np.ndarray, "seeds rates tests"]
-    test_accuracy: Float[np.ndarray, "seeds rates tests"]
-    full_train_loss: Float[np.ndarray, "seeds rates tests"]
+    test_loss: Float[Array, " tests"]
+    test_accuracy: Float[Array, " tests"]
+    full_train_loss: Float[Array, " tests"]
 
 
 class _Progress(NamedTuple):
@@ -162,8 +162,13 @@ def untrained(sweep: Sweep) -> xr.Dataset:
 
 def _unknown(sweep: Sweep) -> tuple[Curves, Tests]:
     lanes = (len(sweep.seeds), len(sweep.rates))
-    curves = Curves(*[np.full((*lanes, sweep.epochs), np.nan, np.float32) for _ in Curves._fields])
-    return curves, Tests(*[np.full((*lanes, len(sweep.tested_at)), np.nan, np.float32) for _ in Tests._fields])
+
+    def nan(length: int) -> Any:
+        return np.full((*lanes, length), np.nan, np.float32)
+
+    return Curves(*[nan(sweep.epochs) for _ in Curves._fields]), Tests(
+        *[nan(len(sweep.tested_at)) for _ in Tests._fields]
+    )
 
 
 # What depends on seeds alone is apart from what depends on the method: it is compiled once for all methods.
