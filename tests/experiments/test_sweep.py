@@ -44,7 +44,7 @@ def sweep_of(problem: Problem, method: Method = SGD, **other) -> Sweep:
     return dataclasses.replace(made, **other)
 
 
-def tested(problem: Problem, **other) -> Sweep:
+def measured(problem: Problem, **other) -> Sweep:
     return sweep_of(problem, **{"test": examples(36, 2), "tested_at": (1, 2), **other})
 
 
@@ -99,7 +99,7 @@ def test_the_plan_covers_all_lanes_with_all_devices():
 @MODES
 def test_spread_over_devices_is_the_same(tiny, mode):
     """8 devices, 2 x 3 lanes: two along the seeds, four along the rates, of which one is padding."""
-    sweep = sweep_of(tiny, mode=mode, rates=[1e-2, 0.1, np.inf])
+    sweep = sweep_of(tiny, mode=mode, rates=[1e-2, 0.1, 3e38])
     whole = run(dataclasses.replace(sweep, devices=()))
     assert whole.learning_rate.values.tolist() == sweep.rates
     close(whole, run(sweep), rtol=1e-5, atol=1e-6)
@@ -149,10 +149,10 @@ def test_one_program_serves_all_rates_seeds_and_extensions(tiny, monkeypatch):
 
 def test_a_lane_that_diverges_leaves_its_neighbours_alone(tiny):
     for mode in ("vmap", "map"):
-        sweep = tested(tiny, mode=mode, rates=[0.1, np.inf, 0.2])
+        sweep = measured(tiny, mode=mode, rates=[0.1, 3e38, 0.2])
         found = run(sweep)
         assert found.diverged.values.tolist() == [[False, True, False]] * 2
-        lost = found.sel(learning_rate=np.inf)
+        lost = found.sel(learning_rate=3e38)
         assert np.isnan(lost.test_accuracy).all()
         assert np.isnan(lost.validation_accuracy.isel(epoch=-1)).all()
         sound = run(dataclasses.replace(sweep, rates=[0.1, 0.15, 0.2]))
@@ -171,7 +171,7 @@ def test_a_seed_means_the_same_whatever_else_is_trained(tiny):
 
 
 def test_tests_are_of_the_right_epoch_and_split(tiny):
-    sweep = tested(tiny)
+    sweep = measured(tiny)
     found, alone = run(sweep), jax.jit(train, static_argnames="epochs")
     for epoch in (1, 2):
         key = jax.random.fold_in(jax.random.key(sweeps.ROOT_SEED), 7)
@@ -194,7 +194,7 @@ def test_calls_are_equal_and_end_where_tests_are(tiny, epochs, tests, stride):
 @MODES
 def test_interrupted_after_any_call_it_ends_the_same(tiny, mode, tmp_path, monkeypatch):
     monkeypatch.setattr(sweeps, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
-    sweep = tested(tiny, mode=mode, rates=[0.01, 0.1, np.inf], epochs=4, tested_at=(2, 4))
+    sweep = measured(tiny, mode=mode, rates=[0.01, 0.1, 3e38], epochs=4, tested_at=(2, 4))
     counts: list[int] = []
     uninterrupted = run(sweep, Checkpoint(tmp_path / "whole", print), counts.append)
     assert sum(counts) == 4
@@ -219,7 +219,7 @@ def test_interrupted_after_any_call_it_ends_the_same(tiny, mode, tmp_path, monke
 
 
 def test_without_a_rate_nothing_is_trained(tiny):
-    lost, found = sweeps.untrained(tested(tiny, rates=[np.nan])), run(tested(tiny, rates=[0.1]))
+    lost, found = sweeps.untrained(measured(tiny, rates=[np.nan])), run(tested(tiny, rates=[0.1]))
     assert lost.sizes == found.sizes
     assert lost.keys() == found.keys()
     assert lost.diverged.all()
