@@ -11,11 +11,13 @@ import gradtx
 from experiments import train as training
 from experiments.data import Examples
 from experiments.methods import METHODS
-from experiments.train import Order, Problem, advance, begin, draw, evaluate, initial, train
+from experiments.train import Order, Problem, begin, draw, evaluate, initial
 from tests.experiments.conftest import CLASSES, examples, same
 
 STEPS = 10
 KEY = jax.random.key(0)
+advance = jax.jit(training.advance, static_argnames="branch")
+train = jax.jit(training.train, static_argnames="epochs")
 BRANCHES = pytest.mark.parametrize("branch", [True, False], ids=["branch", "mask"])
 
 
@@ -102,11 +104,10 @@ def test_what_does_not_fill_a_batch_is_left_out(tiny):
 
 def test_pieces_of_advance_are_train(tiny):
     tx = gradtx.adam(0.1)
-    whole, curves = jax.jit(train, static_argnames="epochs")(tiny, tx, KEY, 4)
+    whole, curves = train(tiny, tx, KEY, 4)
     run, parts = begin(tx, initial(tiny.model, KEY)), []
-    go_on = jax.jit(advance)
     for first in (0, 2):
-        run, part = go_on(tiny, tx, run, draw(tiny, KEY, jnp.asarray(first), 2))
+        run, part = advance(tiny, tx, run, draw(tiny, KEY, jnp.asarray(first), 2))
         parts.append(part)
     same(jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts), curves, rtol=1e-6)
     same(run, whole, rtol=1e-5, atol=1e-7)  # two programs: they may round differently
@@ -115,13 +116,12 @@ def test_pieces_of_advance_are_train(tiny):
 @BRANCHES
 def test_a_run_that_diverged_stays_where_it_is_and_reports_nan(tiny, branch):
     tx = gradtx.sgd(3e38)
-    go_on = jax.jit(advance, static_argnames="branch")
-    run, curves = go_on(tiny, tx, begin(tx, initial(tiny.model, KEY)), draw(tiny, KEY, jnp.asarray(0), 3), branch=branch)
+    run, curves = advance(tiny, tx, begin(tx, initial(tiny.model, KEY)), draw(tiny, KEY, jnp.asarray(0), 3), branch=branch)
     assert bool(run.diverged)
     assert not np.isfinite([curves.train_loss[0], curves.validation_loss[0]]).all()
     for curve in curves:
         assert np.isnan(curve[1:]).all()
-    again, curves = go_on(tiny, tx, run, draw(tiny, KEY, jnp.asarray(3), 1), branch=branch)
+    again, curves = advance(tiny, tx, run, draw(tiny, KEY, jnp.asarray(3), 1), branch=branch)
     same(again, run)
     assert np.isnan(curves.validation_accuracy).all()
 
@@ -185,6 +185,7 @@ def test_the_loss_is_passed_to_transformations_that_want_it(tiny):
     same(run.params, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_method_trains_at_its_default_rate(tiny):
     for method in METHODS:
         _, curves = train(tiny, method.make(method.default), KEY, 2)
