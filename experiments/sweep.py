@@ -25,7 +25,6 @@ from experiments.data import Examples
 from experiments.lanes import RATE, SEED, Mode, Plan, fetch
 from experiments.methods import Method
 from experiments.models import Classifier, Variables
-from experiments.store import Checkpoint
 from experiments.train import Curves, Order, Problem, Run, advance, begin, draw, evaluate, initial
 
 LANES = (SEED, RATE)
