@@ -133,6 +133,8 @@ def report_studies(console: Console, name: str | None, root: Path) -> None:
         _write_derived(shown, directory, _say(console))
         console.print(f"[bold]{escape(str(directory))}[/]\n", soft_wrap=True)
     pages = [shown for shown, _ in _stored(list(STUDIES.values()), root)]
+    with atomic.new_file(root / summary.CLAIMS) as temporary:
+        temporary.write_text(summary.claims(pages), encoding="utf-8")
     front = site.write_site(pages, root / SITE, list(STUDIES.values()))
     console.print("The report, with all claims at a glance:")
     console.print(str(front), style="bold", markup=False, soft_wrap=True)
