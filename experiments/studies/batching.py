@@ -138,9 +138,9 @@ CLAIMS = (
         "B1",
         "Compared to online learning, mini-batches reduce the variance during training.",
         "Two variances are compared with online learning's, each as a ratio within seeds: of the gradient, at two "
-        f"fixed points, and of the loss, at tuned rates. {_FLUCTUATION} Supported if both are lower for each mini-batch "
-        "size (95 % intervals of the mean log ratio). Refuted if one is higher (95 % for all of them together, by "
-        "Bonferroni's correction). Else inconclusive.",
+        f"fixed points, and of the loss, at tuned rates. {_FLUCTUATION} Supported if both are lower for all of the "
+        "mini-batches (95 % intervals of the mean log ratio). Refuted if one is higher for one of them (95 % for all "
+        "together, by Bonferroni's correction). Else inconclusive.",
         less_variance,
     ),
     Claim(
