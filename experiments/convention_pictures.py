@@ -43,6 +43,7 @@ def differing(results: xr.Dataset) -> Figure:
         axes.set_yticks(range(len(gaps)), list(gaps))
         axes.set_ylim(len(gaps) - 0.5, -0.5)
         axes.set_xscale("symlog", linthresh=1)
+        axes.margins(x=0.08)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_title(f"{track} rates", loc="left", fontsize="medium")
         axes.set_xlabel(f"test accuracy minus {BASE}'s, points")

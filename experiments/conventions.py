@@ -38,11 +38,13 @@ def _keras_adam(
     updates: jax.Array,
     mu: jax.Array,
     nu: jax.Array,
-    rate: jax.Array,
+    learning_rate: jax.Array,
     b1: jax.Array,
     b2: jax.Array,
     eps: jax.Array,
+    count: jax.Array,
 ) -> Any:
+    rate = learning_rate * jnp.sqrt(1 - b2**count) / (1 - b1**count)
     mu = b1 * mu + (1 - b1) * updates
     nu = b2 * nu + (1 - b2) * updates * updates
     return -rate * mu / (jnp.sqrt(nu) + eps), mu, nu
@@ -64,10 +66,8 @@ def keras_adam(learning_rate: Scalar, b1: Decay = 0.9, b2: Decay = 0.999, eps: N
 
     def update(updates: Any, state: KerasAdamState, params: Any = None) -> tuple[Any, KerasAdamState]:
         count = state.count + 1
-        dtype = jax.tree.leaves(state.nu)[0].dtype
-        first, second, rate = (jnp.asarray(number, dtype) for number in (b1, b2, learning_rate))
-        rate = rate * jnp.sqrt(1 - second ** count.astype(dtype)) / (1 - first ** count.astype(dtype))
-        updates, mu, nu = gradtx.map_leaves(_keras_adam, [updates, state.mu, state.nu], [rate, b1, b2, eps])
+        scalars = [learning_rate, b1, b2, eps, count]
+        updates, mu, nu = gradtx.map_leaves(_keras_adam, [updates, state.mu, state.nu], scalars)
         return updates, KerasAdamState(count, mu, nu)
 
     return Transform(init, update, state_type=KerasAdamState)

@@ -184,7 +184,7 @@ TIERS: dict[TierName, Batching] = {
     ),
     "cpu": Batching(
         (1, 10, 100, 1000, 10_000), (1, 3, 10, 30, 100, 300, 1000), draws=100, train_size=10_000, epochs=20, seeds=5,
-        tuning_seeds=2, grid=Grid(-6, 1), estimate="3 minutes", scale="10,000 of the 50,000 training images",
+        tuning_seeds=2, grid=Grid(-6, 1), estimate="4 minutes", scale="10,000 of the 50,000 training images",
     ),
     "accelerator": Batching(
         (1, 10, 100, 1000, 50_000), (1, 3, 10, 30, 100, 300, 1000), draws=200, train_size=50_000, epochs=40, seeds=10,

@@ -75,7 +75,7 @@ def diverged(results: xr.Dataset, size: int) -> xr.Dataset:
         (less_fluctuation, diverged(made(), 1), "inconclusive"),
         (full_batch_is_slower, made(), "supported"),
         (full_batch_is_slower, made(last=(0.2, 0.2, 0.7, 0.6)), "refuted"),
-        (full_batch_is_slower, made(last=(0.2, 0.2, 0.6, 0.6), spread=0.1, key=), "inconclusive"),
+        (full_batch_is_slower, made(last=(0.2, 0.2, 0.6, 0.6), spread=0.1, key=1), "inconclusive"),
         (full_batch_is_slower, diverged(made(), 1000), "inconclusive"),
         (online_does_not_settle, made(), "supported"),
         (online_does_not_settle, made(moves=(0.004, 0.004, 0.001, 0.001)), "refuted"),
