@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from experiments.batch_readings import LAST, fluctuation, size_name, theory
+from experiments.batch_readings import deviation, fluctuation, size_name, theory
 from experiments.looks import LOOKS, Look
 from experiments.studies.study import Picture
 
@@ -26,15 +26,13 @@ def progress(results: xr.Dataset) -> Figure:
     """The training loss by examples seen, and by seconds."""
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     for axes, what in zip(figure.subplots(1, 2, sharey=True), ("examples", "seconds"), strict=True):
-        for size in results.batch_size.values:
+        for i, size in enumerate(results.batch_size.values):
             one = results.sel(batch_size=size)
             loss = one.loss.dropna("examples", how="all")
             x = loss.examples * (1.0 if what == "examples" else float(one.example_seconds))
-            _band(axes, x.values, loss, look_of(results, size), size_name(results, size))
+            _band(axes, x.values, loss, look_of(results, size), size_name(results, size), 0.03 * i)
         axes.set(xscale="log", yscale="log", xlabel=_AXES[what])
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7), numticks=12))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("")
+        _plain_numbers(axes)
     figure.axes[0].set_ylabel("loss on all training images, nats")
     _legend(figure)
     return figure
@@ -62,29 +60,37 @@ def noise(results: xr.Dataset) -> Figure:
         right.plot(np.full(len(values), size), values, "_", color=colour, markersize=10, alpha=0.7)
         right.plot([size], [values.mean()], color=colour, marker=marker, markersize=7)
     right.set(xscale="log", yscale="log", xlabel="batch size B", ylabel="fluctuation of the loss, nats")
+    _plain_numbers(right)
     return figure
 
 
 def late(results: xr.Dataset) -> Figure:
-    """The last quarter of the first seed's runs."""
-    figure = Figure(figsize=(8, 4.6), layout="constrained")
-    axes = figure.subplots()
-    for size in results.batch_size.values:
-        loss = results.loss.sel(batch_size=size).isel(seed=0).dropna("examples")
-        loss = loss.where(loss.examples > (1 - LAST) * float(results.examples[-1]), drop=True)
+    """The last quarter of the first seed's runs, without its trend; a row a batch size."""
+    sizes = results.batch_size.values
+    figure = Figure(figsize=(9, 0.8 + 1.1 * len(sizes)), layout="constrained")
+    rows = figure.subplots(len(sizes), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, size in zip(rows, sizes, strict=True):
+        off = deviation(results, size).isel(seed=0)
         colour, marker = look_of(results, size)
-        axes.plot(loss.examples, loss, color=colour, marker=marker, markersize=4, label=size_name(results, size))
-    axes.set(xlabel="examples seen", ylabel="loss on all training images, nats")
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    _legend(figure)
+        axes.plot(off.examples, 1000 * off, color=colour, marker=marker, markersize=4)
+        axes.set_title(f"batch {size_name(results, size)}", loc="left", fontsize="small")
+    rows[-1].set_xlabel("examples seen")
+    rows[-1].xaxis.set_major_formatter("{x:,.0f}")
+    figure.supylabel("loss minus its trend, thousandths of a nat", fontsize="medium")
     return figure
 
 
-def _band(axes: Axes, x: np.ndarray, loss: xr.DataArray, look: Look, label: str) -> None:
+def _band(axes: Axes, x: np.ndarray, loss: xr.DataArray, look: Look, label: str, place: float) -> None:
     colour, marker = look
     style = {"color": colour, "marker": marker, "markersize": 4, "label": label}
-    axes.plot(x, loss.mean("seed", skipna=False), markevery=0.12 if len(x) > 30 else 1, **style)
+    axes.plot(x, loss.mean("seed", skipna=False), markevery=(place, 0.15), **style)
     axes.fill_between(x, loss.min("seed"), loss.max("seed"), color=colour, alpha=0.15, linewidth=0)
+
+
+def _plain_numbers(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7), numticks=12))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
 
 
 def _legend(figure: Figure) -> None:
@@ -96,7 +102,8 @@ PICTURES = (
     Picture(
         "progress",
         "The loss on all training images by examples seen (left) and by seconds of training (right), each batch size "
-        "at its tuned rate. Lines are means over seeds, bands reach from the least seed to the greatest.",
+        "at its tuned rate. Lines are means over seeds, bands reach from the least seed to the greatest. Where "
+        "tuned rates are in proportion to batch sizes, lines lie on one another.",
         progress,
     ),
     Picture(
@@ -106,5 +113,10 @@ PICTURES = (
         "from a line); large markers are means over seeds.",
         noise,
     ),
-    Picture("late", "The last quarter of one run of each batch size.", late),
+    Picture(
+        "late",
+        "The fluctuation itself: the loss on all training images in the last quarter of one run, minus the line that "
+        "fits it best.",
+        late,
+    ),
 )

@@ -25,15 +25,21 @@ def last_loss(results: xr.Dataset, size: int) -> Values:
 
 def fluctuation(results: xr.Dataset, size: int) -> Values:
     """The loss's standard deviation from a line over the last quarter of the run, by seed; NaN where it diverged."""
+    off = deviation(results, size)
+    count = off.sizes["examples"]
+    if count < 3:
+        return np.full(off.sizes["seed"], np.nan)
+    return np.sqrt((off**2).sum("examples", skipna=False).values / (count - 2))
+
+
+def deviation(results: xr.Dataset, size: int) -> xr.DataArray:
+    """The loss minus the line that fits it best, over the last quarter of the run: (seed, examples)."""
     loss = _known(results, size)
     late = loss.where(loss.examples > (1 - LAST) * float(results.examples[-1]), drop=True)
     x = late.examples.values / float(results.examples[-1])
-    if len(x) < 3 or not np.isfinite(late.values).all(axis=-1).any():
-        return np.full(late.sizes["seed"], np.nan)
     design = np.stack([np.ones_like(x), x], axis=-1)
     y = late.values.astype(np.float64).T
-    residual = y - design @ (np.linalg.pinv(design) @ y)
-    return np.sqrt((residual**2).sum(axis=0) / (len(x) - 2))
+    return late.copy(data=(y - design @ (np.linalg.pinv(design) @ y)).T)
 
 
 def to_reach(loss: xr.DataArray, target: float) -> float:

@@ -89,7 +89,11 @@ OTHER = Look("#777777", ".")
 
 
 def look(name: str) -> Look:
-    """How the optimizer is drawn under matplotlib's present style: SGD has the colour of the text."""
-    if name == "SGD":
-        return LOOKS[name]._replace(colour=str(matplotlib.rcParams["text.color"]))
-    return LOOKS.get(name, OTHER)
+    """How the optimizer is drawn under matplotlib's present style: SGD has the colour of the text.
+
+    A variant, as in "Adam (Keras)", looks like its optimizer; a picture tells variants apart by their lines.
+    """
+    optimizer = name.partition(" (")[0]
+    if optimizer == "SGD":
+        return LOOKS[optimizer]._replace(colour=str(matplotlib.rcParams["text.color"]))
+    return LOOKS.get(optimizer, OTHER)

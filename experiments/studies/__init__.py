@@ -12,6 +12,7 @@ from experiments.studies import (
     bowl_momentum,
     bowl_rates,
     cifar_resnet,
+    conventions,
     deepobs,
     mnist_lenet,
     mnist_logistic,
@@ -38,6 +39,7 @@ STUDIES: dict[str, Study[Any]] = {
         deepobs.FASHION_2C2D,
         deepobs.CIFAR_3C3D,
         batching.STUDY,
+        conventions.STUDY,
     )
 }
 
