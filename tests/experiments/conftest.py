@@ -1,6 +1,7 @@
 """Every test has a data cache of its own; and a problem that trains in no time."""
 
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ def tiny() -> Problem:
     return Problem(softmax_regression(PIXELS, CLASSES), 8, data.train, data.validation)
 
 
-def same(a: object, b: object, **tolerances: float) -> None:
+def same(a: object, b: object, **tolerances: Any) -> None:
     """Every leaf of the trees is equal, to the bit unless a tolerance is given."""
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for (path, one), other in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
