@@ -1,6 +1,7 @@
 """Comparisons that were never run, in the form that `comparison.compare` returns."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,7 +15,7 @@ EPOCHS = 6
 
 
 def comparison(
-    test: Mapping[str, Sequence[float]],
+    test: Mapping[str, Any],
     *,
     models: Sequence[str] = ("a model",),
     tracks: Sequence[str] = (TUNED, DEFAULT),
