@@ -24,6 +24,7 @@ RESULTS = Path("results")
 FAILED, INTERRUPTED = 2, 130
 
 Name = Annotated[str, arg(metavar="NAME")]
+Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 Directory = Annotated[Path, arg(metavar="DIR")]
 
 
@@ -72,9 +73,13 @@ def run(
     results: Directory = RESULTS,
     seeds: Annotated[int | None, arg(metavar="N")] = None,
     budget: Annotated[int | None, arg(metavar="N")] = None,
-    augment: bool = False,
+    augment: Switch = False,
     l2: Annotated[float, arg(metavar="X")] = 0.0,
-    cosine: bool = False,
+    cosine: Switch = False,
+    coordinator: Annotated[str | None, arg(metavar="HOST:PORT")] = None,
+    processes: Annotated[int | None, arg(metavar="N")] = None,
+    process_id: Annotated[int | None, arg(metavar="I")] = None,
+    cluster: Switch = False,
 ) -> None:
     """Run a study, or what is left of it: print tables and verdicts, write results and pictures.
 
@@ -88,13 +93,23 @@ def run(
         augment: Crop and flip training images at random (studies that train models).
         l2: Weight decay, as a penalty on the kernels' squares.
         cosine: Let the learning rate fall to 0 along a cosine.
+        coordinator: Run in several processes: where process 0 listens. Start the same command once for each.
+        processes: How many processes there are.
+        process_id: Which this one is, from 0; process 0 prints and writes.
+        cluster: Run in several processes, and ask the cluster's scheduler (Slurm, say) for these three.
     """
+    is_quiet = False
+    if cluster or any(given is not None for given in (coordinator, processes, process_id)):
+        from experiments import distributed
+
+        distributed.initialize(coordinator, processes, process_id)
+        is_quiet = not distributed.is_first()
     from experiments import commands
     from experiments.changes import Changes
 
     changes = Changes(seeds, budget, augment, l2, cosine)
     command = shlex.join(["python", "-m", "experiments", "run", name, "--tier", tier, *changes.words()])
-    commands.run_study(_console(), name, tier, data_dir, results, changes, command)
+    commands.run_study(_console(is_quiet=is_quiet), name, tier, data_dir, results, changes, command)
 
 
 def status(name: Positional[Annotated[str | None, arg(metavar="NAME")]] = None, results: Directory = RESULTS) -> None:
@@ -137,9 +152,9 @@ def _quieten() -> None:
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
 
 
-def _console() -> Console:
+def _console(*, is_quiet: bool = False) -> Console:
     # Made when it is needed: it keeps the stream that stdout was at that time.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120, quiet=is_quiet)
 
 
 def _complain(message: str) -> None:

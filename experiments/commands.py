@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments import atomic, compilation, data, picture, provenance, results, sealed, site, status, store, summary
+from experiments import (
+    atomic,
+    compilation,
+    data,
+    distributed,
+    picture,
+    provenance,
+    results,
+    sealed,
+    site,
+    status,
+    store,
+    summary,
+)
 from experiments.changes import Changes
 from experiments.data import Dataset
 from experiments.errors import ExperimentError, one_line
-from experiments.findings import StudyResults
+from experiments.findings import StudyResults, reason
 from experiments.progress import Progress
 from experiments.studies import STUDIES, TIERS, Study, find, find_tier
 from experiments.studies.study import Context
@@ -33,7 +47,7 @@ def list_studies(console: Console) -> None:
     for study in STUDIES.values():
         tiers = "\n".join(study.tiers)
         times = "\n".join(tier.estimate for tier in study.tiers.values())
-        table.add_row(study.name, study.question, study.figures, study.data or "none", tiers, times)
+        table.add_row(study.name, study.question, study.figures or "none", study.data or "none", tiers, times)
     console.print(table)
     console.print("\nRun one with: python -m experiments run NAME --tier TIER (default: cpu)", markup=False)
 
@@ -66,8 +80,9 @@ def run_study(
     tier_name, tier = find_tier(study, tier_name)
     tier = changes.apply(study, tier)
     directory = results.directory(root, study.name, tier_name)
+    parts_directory = results.parts(root, study.name, tier_name)
     try:
-        atomic.check_writable(directory, free_bytes=NEEDED_BYTES)
+        distributed.from_first(lambda: atomic.check_writable(directory, free_bytes=NEEDED_BYTES))
     except OSError as error:
         raise _unwritable(directory, error) from error
 
@@ -77,33 +92,31 @@ def run_study(
         with console.status(f"loading {study.data}"):
             dataset = data.load(study.data, data_dir)
     spec = _spec(study, tier, dataset)
-    if _is_finished(console, directory, spec):
+    if distributed.agreed(distributed.is_first() and _is_finished(directory, spec)):
         console.print("It is finished: nothing is left to do. To run it anew, remove:")
-        console.print(str(directory.parent), style="bold", markup=False, soft_wrap=True)
+        for place in (directory, parts_directory):
+            console.print(str(place), style="bold", markup=False, soft_wrap=True)
         return
     console.print(f"Takes about {tier.estimate} on 2 cores. If it is interrupted, the same command goes on with it.")
-
-    def say(line: str) -> None:
-        console.print(line, style="dim", markup=False)
-
-    start = time.perf_counter()
+    say, start = _say(console), time.perf_counter()
     compilation.keep_programs()
-    with store.opened(results.parts(root, study.name, tier_name), spec, say) as parts, Progress(console) as progress:
-        found = study.run(tier, Context(parts, progress, dataset, say))
-    found.attrs = {
-        "study": study.name,
-        "question": study.question,
-        "tier": tier_name,
-        "scale": tier.scale,
-        "spec": _digest(spec),
-        "elapsed_seconds": round(time.perf_counter() - start, 1),
-        **provenance.describe(command),
-    }
-    if dataset is not None:
-        found.attrs |= {"data": study.data, "data_fingerprint": dataset.fingerprint}
-    shown = StudyResults(study, tier_name, found)
-    summary.show(console, shown)  # before it is written: a disk that has become full does not take it away
-    _write(shown, directory)
+    with store.opened(parts_directory, spec, say) as parts:
+        with Progress(console) as progress:
+            found = study.run(tier, Context(parts, progress, dataset, say))
+        found.attrs = {
+            "study": study.name,
+            "question": study.question,
+            "tier": tier_name,
+            "scale": tier.scale,
+            "spec": _digest(spec),
+            "elapsed_seconds": round(time.perf_counter() - start, 1),
+            **provenance.describe(command),
+        }
+        if dataset is not None:
+            found.attrs |= {"data": study.data, "data_fingerprint": dataset.fingerprint}
+        shown = StudyResults(study, tier_name, found)
+        summary.show(console, shown)  # before it is written: a disk that has become full does not take it away
+        distributed.from_first(lambda: _write(shown, directory, say))
     console.print(f"Done in {found.attrs['elapsed_seconds']:.0f} s. Table, pictures and data are in:")
     console.print(str(directory), style="bold", markup=False, soft_wrap=True)
 
@@ -117,9 +130,11 @@ def report_studies(console: Console, name: str | None, root: Path) -> None:
     asked = [find(name)] if name else list(STUDIES.values())
     for shown, directory in _stored(asked, root):
         summary.show(console, shown)
-        _write_derived(shown, directory)
+        _write_derived(shown, directory, _say(console))
         console.print(f"[bold]{escape(str(directory))}[/]\n", soft_wrap=True)
     pages = [shown for shown, _ in _stored(list(STUDIES.values()), root)]
+    with atomic.new_file(root / summary.CLAIMS) as temporary:
+        temporary.write_text(summary.claims(pages), encoding="utf-8")
     front = site.write_site(pages, root / SITE, list(STUDIES.values()))
     console.print("The report, with all claims at a glance:")
     console.print(str(front), style="bold", markup=False, soft_wrap=True)
@@ -144,6 +159,11 @@ def show_status(console: Console, name: str | None, root: Path) -> None:
     console.print(table)
 
 
+def _say(console: Console) -> Callable[[str], None]:
+    """Print a line that is not the main thing."""
+    return lambda line: console.print(line, style="dim", markup=False)
+
+
 def _stored(studies: list[Study[Any]], root: Path) -> Iterator[tuple[StudyResults, Path]]:
     """What there is of results. Raises ExperimentError if there is nothing."""
     places = [(study, tier, results.directory(root, study.name, tier)) for study in studies for tier in TIERS]
@@ -158,60 +178,59 @@ def _stored(studies: list[Study[Any]], root: Path) -> Iterator[tuple[StudyResult
 
 def _spec(study: Study[Any], tier: Any, dataset: Dataset | None) -> str:
     """All that the parts of a run depend on."""
-    return "\n".join([study.name, repr(tier), dataset.fingerprint if dataset else "no data", ""])
+    told = re.sub(r" at 0x[0-9a-f]+", "", repr(tier))  # a function's place in memory is another in each process
+    return "\n".join([study.name, told, dataset.fingerprint if dataset else "no data", ""])
 
 
 def _digest(spec: str) -> str:
     return hashlib.sha256(spec.encode()).hexdigest()
 
 
-def _is_finished(console: Console, directory: Path, spec: str) -> bool:
-    """Whether the results of this very run are there and sound. Others are set aside."""
-    if not directory.exists():
+def _is_finished(directory: Path, spec: str) -> bool:
+    """Whether the results of this very run are there and sound."""
+    try:
+        return results.read(directory).attrs.get("spec") == _digest(spec)
+    except ExperimentError:
         return False
-    try:
-        same, why, aside = (
-            results.read(directory).attrs.get("spec") == _digest(spec),
-            "other settings or data",
-            "former",
-        )
-    except ExperimentError as error:
-        same, why, aside = False, str(error), "damaged"
-    if not same:
-        moved = sealed.set_aside(directory, aside)
-        console.print(
-            f"There are results already, but: {why}. They are in {moved.name} now.", style="dim", markup=False
-        )
-    return same
 
 
-def _write(shown: StudyResults, directory: Path) -> None:
+def _make_room(directory: Path, say: Callable[[str], None]) -> None:
+    """Set former results aside, which are of other settings or data, or damaged."""
+    if directory.exists():
+        say(f"There were other results in {directory}: they are in {sealed.set_aside(directory, 'former').name} now.")
+
+
+def _write(shown: StudyResults, directory: Path, say: Callable[[str], None]) -> None:
     try:
+        _make_room(directory, say)
         with atomic.new_directory(directory) as staged:
             results.write(shown.dataset, staged)
-            for name, content in _derived(shown):
+            for name, content in _derived(shown, say):
                 (staged / name).write_bytes(content)
     except OSError as error:
         raise _unwritable(directory, error) from error
 
 
-def _write_derived(shown: StudyResults, directory: Path) -> None:
+def _write_derived(shown: StudyResults, directory: Path, say: Callable[[str], None]) -> None:
     """What is computed from the results; they stay untouched."""
     try:
-        for name, content in _derived(shown):
+        for name, content in _derived(shown, say):
             with atomic.new_file(directory / name) as temporary:
                 temporary.write_bytes(content)
     except OSError as error:
         raise _unwritable(directory, error) from error
 
 
-def _derived(shown: StudyResults) -> Iterator[tuple[str, bytes]]:
+def _derived(shown: StudyResults, say: Callable[[str], None]) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the files that are computed from the results."""
     yield summary.JSON, summary.as_json(shown).encode()
     yield summary.MARKDOWN, summary.as_markdown(shown).encode()
     for one in shown.study.pictures:
-        yield f"{one.name}.svg", picture.render(one, shown.dataset).encode()
-        yield f"{one.name}.png", picture.render_png(one, shown.dataset)
+        try:
+            yield f"{one.name}.svg", picture.render(one, shown.dataset).encode()
+            yield f"{one.name}.png", picture.render_png(one, shown.dataset)
+        except Exception as error:  # the file may be older than the study's code, or a stranger's
+            say(f"{shown.study.name}: the picture {one.name!r} cannot be drawn: {reason(error)}")
 
 
 def _unwritable(directory: Path, error: OSError) -> ExperimentError:

@@ -18,7 +18,8 @@ from experiments.statistics import mean_interval
 from experiments.statistics import profile as profile_of
 from experiments.studies.study import Picture
 
-LEGEND_COLUMNS = 7
+LEGEND_INCHES = 1.4
+"""What a name takes."""
 MOST_RATIO = 10.0
 
 
@@ -150,12 +151,12 @@ def _track(results: xr.Dataset) -> str:
 
 
 def _grid(results: xr.Dataset, panels: dict[str, Callable[[Axes, xr.Dataset, str], None]]) -> Figure:
-    """A row for each model, a column for each panel, a line for each method, and one legend below."""
+    """A row for each model and a column for each panel, or a row of models for one; a line for each method."""
     models = [str(model) for model in results.model.values]
     names = [str(name) for name in results.optimizer.values]
-    rows = -(-len(names) // LEGEND_COLUMNS)
-    figure = Figure(figsize=(max(5 * len(panels), 6.5), 0.9 + 0.3 * rows + 3.4 * len(models)), layout="constrained")
-    grid = figure.subplots(len(models), len(panels), squeeze=False)
+    rows, columns = (1, len(models)) if len(panels) == 1 else (len(models), len(panels))
+    figure = Figure(figsize=(max(5.0 * columns, 6.5), 1.2 + 3.4 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).reshape(len(models), len(panels))
     for row, model in zip(grid, models, strict=True):
         for axes, (what, draw) in zip(row, panels.items(), strict=True):
             for name in names:
@@ -167,9 +168,10 @@ def _grid(results: xr.Dataset, panels: dict[str, Callable[[Axes, xr.Dataset, str
 
 
 def _legend(figure: Figure, names: Sequence[str]) -> None:
-    """By name, so that it is whole where a method has nothing to show."""
+    """By name, so that it is whole where a method has nothing to show; as wide as the picture."""
     handles = [Line2D([], [], color=look(name).colour, marker=look(name).marker) for name in names]
-    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), LEGEND_COLUMNS), frameon=False)
+    columns = min(len(names), int(figure.get_figwidth() / LEGEND_INCHES))
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _band(axes: Axes, x: xr.DataArray, values: xr.DataArray, name: str) -> None:

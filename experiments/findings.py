@@ -108,6 +108,26 @@ def provenance(results: StudyResults) -> dict[str, str]:
     return known | {name: text for name, text in sorted(rest.items()) if name not in known}
 
 
+def order(claim: str) -> tuple[bool, str, int]:
+    """Sorts claims by name: the study's own first, C2 before C10; then what is added."""
+    letters = claim.rstrip("0123456789")
+    return letters != "C", letters, int(claim[len(letters) :] or 0)
+
+
+def fullest(results: Sequence[StudyResults]) -> list[StudyResults]:
+    """One result a study: of the largest tier that there is."""
+    found: dict[str, StudyResults] = {}
+    for one in sorted(results, key=lambda one: fullness(one.tier)):
+        found.setdefault(one.study.name, one)
+    return list(found.values())
+
+
+def fullness(tier: str) -> tuple[int, str]:
+    """Sorts tiers, the fullest first."""
+    names = ("accelerator", "cpu", "smoke")
+    return (names.index(tier) if tier in names else len(names), tier)
+
+
 def reason(error: Exception) -> str:
     """An exception as the end of a sentence."""
     return plain(f"{type(error).__name__}: {one_line(error)}", 300).removesuffix(".")

@@ -9,7 +9,7 @@ With several devices, each takes a block of lanes. The numbers are the same up t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -42,17 +42,17 @@ class Plan:
     width: int
 
     @classmethod
-    def of(cls, mode: Mode, seeds: int, rates: int, least: int = 1) -> Plan:
-        """Over all devices of all processes, seeds first.
+    def of(cls, mode: Mode, seeds: int, rates: int, least: int = 1, devices: Sequence[Any] = ()) -> Plan:
+        """Over the given devices, else all of all processes; seeds first.
 
         Rates are padded to at least `least`, so that a short sweep can use a long one's program, and to a number that
         gives each device as many.
         """
-        devices = np.asarray(jax.devices())
-        over_seeds = math.gcd(seeds, len(devices))
-        over_rates = len(devices) // over_seeds
+        grid = np.asarray(devices or jax.devices())
+        over_seeds = math.gcd(seeds, grid.size)
+        over_rates = grid.size // over_seeds
         width = -(-max(rates, least) // over_rates) * over_rates
-        return cls(mode, Mesh(devices.reshape(over_seeds, over_rates), (SEED, RATE)), seeds, rates, width)
+        return cls(mode, Mesh(grid.reshape(over_seeds, over_rates), (SEED, RATE)), seeds, rates, width)
 
     def __str__(self) -> str:
         how = "side by side (vmap)" if self.mode == "vmap" else "one after the other (map)"
@@ -82,7 +82,14 @@ class Plan:
     def put(self, tree: Any, *axes: str) -> Any:
         """Host arrays on the devices, leading with `axes`; without any, whole on each device."""
         sharding = NamedSharding(self.mesh, PartitionSpec(*axes))
-        return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding), tree)
+        if jax.process_count() == 1:
+            return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding), tree)
+
+        def own_part(leaf: Any) -> jax.Array:
+            host = np.asarray(leaf)
+            return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+        return jax.tree.map(own_part, tree)
 
 
 def _spec(axes: Axes) -> PartitionSpec:

@@ -36,8 +36,8 @@ def read(path: Path) -> bytes | None:
         raw = path.read_bytes()
     except FileNotFoundError:
         return None
-    told, content = raw[:DIGEST_LENGTH], raw[DIGEST_LENGTH + 1 :]
-    if told.decode("ascii", errors="replace") != checksum(content):
+    told, content = raw[: DIGEST_LENGTH + 1], raw[DIGEST_LENGTH + 1 :]
+    if told != checksum(content).encode() + b"\n":
         raise DamagedError(f"{path} is damaged: its content does not have the checksum in its first line")
     return content
 

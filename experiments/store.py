@@ -5,87 +5,32 @@ the result that is kept under the name, or has it computed and keeps it. While a
 keeps the state of the training, so that at most the running epoch is lost.
 
 Nothing here is a pickle: results are netCDF, checkpoints are arrays. A file that does not have its checksum is set
-aside, named, and computed again. A store is used by one process at a time.
+aside, named, and computed again. A store is used by one run at a time; of several processes that share a run
+(`experiments.distributed`), the first alone reads and writes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import io
 import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
-import jax
-import numpy as np
 import xarray as xr
 
-from experiments import atomic, netcdf, sealed
+from experiments import atomic, distributed, netcdf, sealed
+from experiments.checkpoint import Checkpoint as Checkpoint
 from experiments.errors import ExperimentError, one_line
 
 SPEC, LOCK = "spec.txt", "lock"
 PART, CHECKPOINT = ".part", ".checkpoint"
 
-Tree = TypeVar("Tree")
-
-
-class Checkpoint:
-    """Keeps a pytree of arrays and how far the work is. Usage: `load` at the start, `save` as often as it is worth."""
-
-    def __init__(self, path: Path, say: Callable[[str], None]):
-        self._path, self._say = path, say
-
-    def load(self, like: Tree) -> tuple[Tree, int] | None:
-        """What was saved last: a tree with the structure of `like`, its leaves NumPy arrays, and `done`.
-
-        None where there is nothing, or what there is does not fit `like` or is damaged; it is then set aside.
-        """
-        leaves, structure = jax.tree.flatten(like)
-        try:
-            content = sealed.read(self._path)
-            if content is None:
-                return None
-            with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                saved = [file[f"leaf_{i}"] for i in range(len(file.files) - 1)]
-                done = int(file["done"][0])
-        except (sealed.DamagedError, ValueError, KeyError, OSError) as error:
-            aside = sealed.set_aside(self._path, "damaged")
-            self._say(f"{one_line(error)}; it is now {aside.name}, and its part begins again")
-            return None
-        if [(a.shape, a.dtype) for a in saved] != [(a.shape, np.dtype(a.dtype)) for a in leaves]:
-            aside = sealed.set_aside(self._path, "other")
-            self._say(f"{self._path} is of another training; it is now {aside.name}, and its part begins again")
-            return None
-        return structure.unflatten(saved), done
-
-    def save(self, tree: Any, done: int, total: int) -> None:
-        """Keep `tree`, in place of what was saved before. So much of `total` is done."""
-        leaves = jax.device_get(jax.tree.leaves(tree))
-        buffer = io.BytesIO()
-        arrays: dict[str, Any] = {f"leaf_{i}": leaf for i, leaf in enumerate(leaves)}
-        np.savez(buffer, done=np.array([done, total]), **arrays)
-        sealed.write(self._path, buffer.getbuffer())
-
-    def done(self) -> tuple[int, int]:
-        """How far the saved work is, and how far it has to go; zeros where there is none."""
-        try:
-            content = sealed.read(self._path)
-            if content is None:
-                return 0, 0
-            with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                done, total = file["done"].tolist()
-                return done, total
-        except (sealed.DamagedError, ValueError, KeyError, OSError):
-            return 0, 0
-
-    def remove(self) -> None:
-        """The work is done."""
-        self._path.unlink(missing_ok=True)
+PATIENCE = 0.5
+"""Seconds to wait for a lock: whoever asks how far a run is holds it for a moment."""
 
 
 @dataclass(frozen=True)
@@ -106,45 +51,60 @@ class Store:
         A part that was interrupted counts its seconds from when it was taken up again, and those before.
 
         Raises:
-            ExperimentError: It cannot be written.
+            ExperimentError: The files cannot be read or written.
         """
-        kept = self.find(name)
-        if kept is not None:
-            return kept
         checkpoint = self.checkpoint(name)
         start = time.perf_counter()
         try:
+            kept = self.find(name)
+            if kept is not None:
+                return kept
             result = compute(checkpoint)
             result.attrs |= {"part": name, "seconds": result.attrs.get("seconds", time.perf_counter() - start)}
-            sealed.write(self._path(name, PART), netcdf.encode(result))
+            distributed.from_first(lambda: sealed.write(self._path(name, PART), netcdf.encode(result)))
         except OSError as error:
-            raise ExperimentError(f"cannot write to {self.directory}: {one_line(error)}") from error
+            raise ExperimentError(f"cannot read or write in {self.directory}: {one_line(error)}") from error
         checkpoint.remove()
         return result
 
     def find(self, name: str) -> xr.Dataset | None:
         """The part's result if it is there. A damaged file is set aside."""
-        path = self._path(name, PART)
-        try:
-            content = sealed.read(path)
-            return None if content is None else netcdf.decode(content)
-        except (sealed.DamagedError, netcdf.NotNetcdfError) as error:
-            aside = sealed.set_aside(path, "damaged")
-            self.say(f"{one_line(error)}; it is now {aside.name}, and is computed again")
+        content = distributed.from_first(lambda: self._sound(name))
+        if content is None:
             return None
+        found = netcdf.decode(content)
+        if found.attrs.get("part") != name:
+            raise ValueError(f"the parts {name!r} and {found.attrs.get('part')!r} have the same file: rename one")
+        return found
 
     def checkpoint(self, name: str) -> Checkpoint:
         """Where the part keeps its unfinished work."""
         return Checkpoint(self._path(name, CHECKPOINT), self.say)
 
     def seconds(self, file: str) -> float:
-        """What a part, by its file's name, took."""
-        found = self.find(file)
-        return 0.0 if found is None else float(found.attrs["seconds"])
+        """What a part, by its file's name, took. Changes nothing: a run may be at work."""
+        try:
+            content = sealed.read(self._path(file, PART))
+            return 0.0 if content is None else float(netcdf.decode(content).attrs.get("seconds", 0.0))
+        except (sealed.DamagedError, netcdf.NotNetcdfError, OSError):
+            return 0.0
 
     def names(self) -> list[str]:
-        """The files of parts that are done, without their ending."""
-        return sorted(path.name.removesuffix(PART) for path in self.directory.glob(f"*{PART}"))
+        """The files of parts that are done, without their ending. Hidden files are still being written."""
+        return sorted(path.name.removesuffix(PART) for path in self.directory.glob(f"[!.]*{PART}"))
+
+    def _sound(self, name: str) -> bytes | None:
+        """The part's file, if it can be read; set aside if not."""
+        path = self._path(name, PART)
+        try:
+            content = sealed.read(path)
+            if content is not None:
+                netcdf.decode(content)
+        except (sealed.DamagedError, netcdf.NotNetcdfError) as error:
+            aside = sealed.set_aside(path, "damaged")
+            self.say(f"{one_line(error)}; it is now {aside.name}, and is computed again")
+            return None
+        return content
 
     def _path(self, name: str, ending: str) -> Path:
         return self.directory / f"{file_name(name)}{ending}"
@@ -157,7 +117,7 @@ def file_name(part: str) -> str:
 
 @contextlib.contextmanager
 def opened(directory: Path, spec: str, say: Callable[[str], None] = print) -> Iterator[Store]:
-    """The store in `directory`, for this process alone.
+    """The store in `directory`, for this run alone.
 
     Args:
         directory: Made if it is not there.
@@ -167,45 +127,46 @@ def opened(directory: Path, spec: str, say: Callable[[str], None] = print) -> It
     Raises:
         ExperimentError: Another process uses it, or it cannot be written.
     """
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(directory):
-            if _other(directory, spec):
-                aside = sealed.set_aside(directory, "former")
-                say(f"{directory} was made with other settings or data; it is now {aside.name}")
-            directory.mkdir(exist_ok=True)
-            with atomic.new_file(directory / SPEC) as temporary:
-                temporary.write_text(spec)
-            yield Store(directory, say)
-    except OSError as error:
-        raise ExperimentError(f"cannot write to {directory}: {one_line(error)}") from error
+    with contextlib.ExitStack() as stack:
+
+        def open_first() -> None:
+            try:
+                directory.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(_alone(directory))
+                _prepare(directory, spec, say)
+            except OSError as error:
+                raise ExperimentError(f"cannot write to {directory}: {one_line(error)}") from error
+
+        distributed.from_first(open_first)
+        yield Store(directory, say)
 
 
 def is_used(directory: Path) -> bool:
     """Whether a process is at work on the store in `directory`."""
     try:
-        with _alone(directory):
-            return False
-    except ExperimentError:
-        return True
+        handle = os.open(_lock(directory), os.O_RDONLY)
     except FileNotFoundError:
         return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 @contextlib.contextmanager
 def _alone(directory: Path) -> Iterator[None]:
     """Hold the lock, which the system takes back from a process that dies."""
-    path = directory.with_name(f".{directory.name}.{LOCK}")
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    handle = os.open(_lock(directory), os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(handle):
             pid = os.pread(handle, 32, 0).decode(errors="replace").strip()
             raise ExperimentError(
                 f"another run is at work in {directory} (process {pid or 'unknown'}); wait for it, see how far it is "
                 "with: python -m experiments status, or give --results another directory"
-            ) from None
+            )
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
         yield
@@ -213,9 +174,35 @@ def _alone(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _other(directory: Path, spec: str) -> bool:
-    """Whether the directory holds parts of another spec."""
+def _taken(handle: int) -> bool:
+    """Take the lock, if it can be had in time."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(PATIENCE / 20)
+        else:
+            return True
+
+
+def _lock(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name}.{LOCK}")
+
+
+def _prepare(directory: Path, spec: str, say: Callable[[str], None]) -> None:
+    """An empty directory with this spec, or one whose parts are of this spec. The lock must be held."""
+    directory.mkdir(exist_ok=True)
+    atomic.remove_leftovers(directory)
     try:
-        return (directory / SPEC).read_text() != spec
+        same = (directory / SPEC).read_text(errors="replace") == spec
     except FileNotFoundError:
-        return directory.exists() and any(directory.iterdir())
+        same = not any(directory.iterdir())
+    if not same:
+        aside = sealed.set_aside(directory, "former")
+        say(f"{directory} was made with other settings or data; it is now {aside.name}")
+        directory.mkdir()
+    with atomic.new_file(directory / SPEC) as temporary:
+        temporary.write_text(spec)

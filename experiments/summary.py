@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from rich.text import Text
 
 from experiments import findings
 from experiments import tables as forms
-from experiments.findings import StudyResults
+from experiments.findings import StudyResults, fullest
 from experiments.plain import plain
 from experiments.tables import escape
 
-JSON, MARKDOWN = "summary.json", "table.md"
+JSON, MARKDOWN, CLAIMS = "summary.json", "table.md", "claims.md"
 
 _STYLES = {"supported": "bold blue", "refuted": "bold yellow"}
 
@@ -68,6 +69,20 @@ def as_markdown(results: StudyResults) -> str:
         lines = [f"- {escape(label)}: {escape(text)}" for label, text in provenance.items()]
         blocks += ["## Provenance", "\n".join(lines)]
     return "\n\n".join(blocks) + "\n"
+
+
+def claims(results: Sequence[StudyResults]) -> str:
+    """All claims in one table, as Markdown: each judged on the fullest tier with results."""
+    rows = []
+    for one in fullest(results):
+        small = " (small scale)" if findings.warnings(one) else ""
+        rows += [
+            (judged.claim.name, judged.claim.says, f"{judged.word}{small}", one.study.name)
+            for judged in findings.judge(one)
+        ]
+    lines = [("claim", "it says", "found", "study"), (":--", ":--", ":--", ":--")]
+    lines += [tuple(map(escape, row)) for row in sorted(rows, key=lambda row: findings.order(row[0]))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
 def show(console: Console, results: StudyResults) -> None:

@@ -19,11 +19,12 @@ import xarray as xr
 from jaxtyping import Array, Bool, Float, Int, Key
 
 import gradtx
+from experiments import distributed
+from experiments.checkpoint import Checkpoint
 from experiments.data import Examples
 from experiments.lanes import RATE, SEED, Mode, Plan, fetch
 from experiments.methods import Method
 from experiments.models import Classifier, Variables
-from experiments.store import Checkpoint
 from experiments.train import Curves, Order, Problem, Run, advance, begin, draw, evaluate, initial
 
 LANES = (SEED, RATE)
@@ -50,7 +51,8 @@ class Sweep:
         epochs: How long.
         mode: How lanes share a device.
         width: Lanes of rates that its program has at least. What is too much is never trained: it begins as diverged.
-        test: Read after the epochs in `tested_at` (multiples of the stride), and never to choose anything.
+        test: Read after the epochs in `tested_at`, and never to choose anything.
+        devices: Where to train; none: on all there are.
     """
 
     problem: Problem
@@ -62,11 +64,12 @@ class Sweep:
     width: int = 1
     test: Examples | None = None
     tested_at: Sequence[int] = ()
+    devices: Sequence[Any] = ()
 
     @property
     def plan(self) -> Plan:
         """Where the lanes run."""
-        return Plan.of(self.mode, len(self.seeds), len(self.rates), self.width)
+        return Plan.of(self.mode, len(self.seeds), len(self.rates), self.width, self.devices)
 
     @property
     def stride(self) -> int:
@@ -86,9 +89,9 @@ class Sweep:
 class Tests(NamedTuple):
     """What is measured after the epochs in `tested_at`: on the test split, and the loss on all training images."""
 
-    test_loss: Float[Array, "*lanes"]
-    test_accuracy: Float[Array, "*lanes"]
-    full_train_loss: Float[Array, "*lanes"]
+    test_loss: Float[Array, " tests"]
+    test_accuracy: Float[Array, " tests"]
+    full_train_loss: Float[Array, " tests"]
 
 
 class _Progress(NamedTuple):
@@ -121,12 +124,8 @@ def run(
     txs = plan.put(sweep.method.lanes(rates, sweep.problem.steps * sweep.epochs), RATE)
     wanted = plan.put(np.arange(plan.width) < plan.rates, RATE)
     seeds, problem = plan.put(np.asarray(sweep.seeds, np.uint32), SEED), plan.put(sweep.problem)
-    now = _Progress(
-        _begin(plan, txs, wanted, _initial(plan, sweep.problem.model, seeds)),
-        *_unknown(sweep),
-        np.zeros(()),
-        np.full((), np.inf),
-    )
+    runs = _begin(plan, txs, wanted, _initial(plan, sweep.problem.model, seeds))
+    now = _Progress(runs, *_unknown(sweep), np.zeros(()), np.full((), np.inf))
     done = 0
     if checkpoint is not None and (saved := checkpoint.load(now)) is not None:
         now, done = saved
@@ -146,7 +145,8 @@ def run(
             for whole, part in zip(now.tests, fetch(measured), strict=True):
                 whole[..., list(sweep.tested_at).index(done)] = part[:, : plan.rates]
         now = now._replace(runs=runs, seconds=now.seconds + (time.perf_counter() - start), fastest=fastest)
-        if checkpoint is not None and done < sweep.epochs and time.monotonic() - kept > SECONDS_BETWEEN_CHECKPOINTS:
+        is_due = time.monotonic() - kept > SECONDS_BETWEEN_CHECKPOINTS
+        if checkpoint is not None and done < sweep.epochs and distributed.agreed(is_due):
             checkpoint.save(now._replace(runs=fetch(runs)), done, sweep.epochs)
             kept = time.monotonic()
         on_epochs(stride)
@@ -163,11 +163,12 @@ def untrained(sweep: Sweep) -> xr.Dataset:
 def _unknown(sweep: Sweep) -> tuple[Curves, Tests]:
     lanes = (len(sweep.seeds), len(sweep.rates))
 
-    def unknown(length: int) -> Any:
+    def nan(length: int) -> Any:
         return np.full((*lanes, length), np.nan, np.float32)
 
-    curves = Curves(*[unknown(sweep.epochs) for _ in Curves._fields])
-    return curves, Tests(*[unknown(len(sweep.tested_at)) for _ in Tests._fields])
+    return Curves(*[nan(sweep.epochs) for _ in Curves._fields]), Tests(
+        *[nan(len(sweep.tested_at)) for _ in Tests._fields]
+    )
 
 
 # What depends on seeds alone is apart from what depends on the method: it is compiled once for all methods.

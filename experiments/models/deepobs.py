@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 from flax import nnx
@@ -46,14 +47,15 @@ class ConvNet(nnx.Module):
 
 
 def _2c2d(classes: int, rngs: nnx.Rngs) -> ConvNet:
-    init = {"kernel_init": TRUNCATED_NORMAL, "bias_init": CONSTANT}
+    init: dict[str, Any] = {"kernel_init": TRUNCATED_NORMAL, "bias_init": CONSTANT}
     convs = (Conv(1, 32, 5, rngs, **init), Conv(32, 64, 5, rngs, **init))
     sizes = ((7 * 7 * 64, 1024), (1024, classes))
     return ConvNet(convs, 2, tuple(nnx.Linear(*size, **init, rngs=rngs) for size in sizes))
 
 
 def _3c3d(classes: int, rngs: nnx.Rngs) -> ConvNet:
-    conv, dense = ({"kernel_init": init, "bias_init": ZEROS} for init in (GLOROT_NORMAL, GLOROT_UNIFORM))
+    conv: dict[str, Any] = {"kernel_init": GLOROT_NORMAL, "bias_init": ZEROS}
+    dense: dict[str, Any] = {"kernel_init": GLOROT_UNIFORM, "bias_init": ZEROS}
     convs = (
         Conv(3, 64, 5, rngs, padding="VALID", **conv),
         Conv(64, 96, 3, rngs, padding="VALID", **conv),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -124,7 +123,8 @@ def listed(study: Study[Any], pages: Sequence[ResultPage]) -> Listed:
     tiers: list[TierName] = [*study.tiers, "cpu"]
     name = "cpu" if "cpu" in study.tiers else tiers[0]
     tier = study.tiers.get(name)
-    return Listed(study, sorted(own, key=_fullness), _command(study, name), tier.estimate if tier else "")
+    own = sorted(own, key=lambda page: findings.fullness(page.tier))
+    return Listed(study, own, _command(study, name), tier.estimate if tier else "")
 
 
 def glances(studies: Sequence[Listed]) -> list[Glance]:
@@ -136,7 +136,7 @@ def glances(studies: Sequence[Listed]) -> list[Glance]:
             made += [Glance(judged.claim.name, judged.claim.says, one, judged, page) for judged in page.judged]
         else:
             made += [Glance(claim.name, claim.says, one, None, None) for claim in one.study.claims]
-    return sorted(made, key=lambda glance: _number(glance.name))
+    return sorted(made, key=lambda glance: findings.order(glance.name))
 
 
 def _draw(one: Picture, results: StudyResults, file: str) -> Drawn:
@@ -151,14 +151,3 @@ def _draw(one: Picture, results: StudyResults, file: str) -> Drawn:
 def _command(study: Study[Any], tier: str) -> str:
     # Of the study and the tier, not as the file tells it: a reader may paste it into a shell.
     return shlex.join(["python", "-m", "experiments", "run", plain(study.name), "--tier", plain(tier)])
-
-
-def _fullness(page: ResultPage) -> tuple[int, str]:
-    order = ("accelerator", "cpu", "smoke")
-    return (order.index(page.tier) if page.tier in order else len(order), page.tier)
-
-
-def _number(claim: str) -> tuple[int, str]:
-    """C2 comes before C10."""
-    digits = re.search(r"\d+", claim)
-    return (int(digits[0]) if digits else 0, claim)

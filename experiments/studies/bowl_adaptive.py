@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import xarray as xr
@@ -36,8 +36,8 @@ class Amount:
     steps: int
     long: int
     rates: tuple[float, ...]
-    estimate: str
-    scale: str = ""
+    estimate: str = field(repr=False)
+    scale: str = field(default="", repr=False)
 
 
 FULL = Amount(50, 4000, tuple(np.logspace(-3, 3, 49)), "3 s")

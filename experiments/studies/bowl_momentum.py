@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,8 +43,8 @@ class Amount:
     long: int
     momenta: tuple[float, ...]
     rates: tuple[float, ...]
-    estimate: str
-    scale: str = ""
+    estimate: str = field(repr=False)
+    scale: str = field(default="", repr=False)
 
 
 FULL = Amount(50, 4000, (0.0, 0.5, 0.7, 0.9, 0.99), (0.01, 0.005, 0.02), "2 s")

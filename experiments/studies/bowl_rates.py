@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import xarray as xr
@@ -34,8 +34,8 @@ class Amount:
     rates: tuple[float, ...]
     probes: tuple[float, ...]
     long: int
-    estimate: str
-    scale: str = ""
+    estimate: str = field(repr=False)
+    scale: str = field(default="", repr=False)
 
 
 FULL = Amount(50, (0.01, 0.05, 1 / 11, 0.099, 0.101, 0.11), tuple(np.arange(25, 1551, 50) / 10_000), 600, "1 s")

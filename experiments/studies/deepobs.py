@@ -64,7 +64,7 @@ def _study(
     return training_study(
         name=name,
         question=f"Does DeepOBS's published baseline for {net[0]} come out again?",
-        figures="none: a check against published figures",
+        figures="",
         data=data,
         tiers={
             "smoke": Training(

@@ -18,7 +18,7 @@ CPU = Training(
 STUDY = training_study(
     name="quickstart",
     question="Which optimizer is best on small handwritten digits, with a tuned learning rate?",
-    figures="none: a first look",
+    figures="",
     data="digits",
     tiers={
         "smoke": Training(

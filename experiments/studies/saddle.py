@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,8 @@ class Amount:
     shown: tuple[float, float]
     long: int
     rates: tuple[float, ...]
-    estimate: str
-    scale: str = ""
+    estimate: str = field(repr=False)
+    scale: str = field(default="", repr=False)
 
 
 FULL = Amount(400, (0.01, 0.1), 5000, tuple(np.logspace(-3, 3, 49)), "3 s")

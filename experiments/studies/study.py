@@ -128,7 +128,7 @@ class Study(Generic[T]):
     Attributes:
         name: What the command line calls it.
         question: In one sentence.
-        figures: What of the study of 2016 it stands for, as in "figure 2".
+        figures: What of the study of 2016 it stands for, as in "figure 2"; empty for what is added to it.
         data: A name in `experiments.data.DATASETS`, or none.
         tiers: What `run` may be given.
         run: Does the work of a tier, or what is left of it.

@@ -79,7 +79,7 @@ def test_sizes_are_as_published(make, shape, count):
     variables = jax.eval_shape(model.init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(variables.params)) == count
     images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
-    logits, stats = jax.eval_shape(lambda *args: model.apply(*args, training=True), *variables, images)
+    logits, stats = jax.eval_shape(lambda v, images: model.apply(*v, images, training=True), variables, images)
     assert (logits.shape, logits.dtype) == ((2, 10), jnp.float32)
     assert jax.tree.map(np.shape, stats) == jax.tree.map(np.shape, variables.stats)
 
@@ -110,7 +110,7 @@ def test_running_statistics_change_in_training_only():
     model = resnet18(4)
     params, stats = model.init(jax.random.key(0))
     images = some_images((32, 32, 3))
-    trained, after = model.apply(params, stats, images, training=True)
+    trained, after = jax.jit(lambda p, s: model.apply(p, s, images, training=True))(params, stats)
     evaluated, kept = model.apply(params, stats, images)
     assert same_tree(kept, stats)
     assert not any(jax.tree.leaves(jax.tree.map(np.array_equal, after, stats)))
@@ -135,8 +135,8 @@ def test_bfloat16_computes_nearly_the_same():
     variables = half.init(jax.random.key(0))
     assert same_tree(variables, full.init(jax.random.key(0)))
     images = some_images((32, 32, 3))
-    logits, stats = half.apply(*variables, images, training=True)
-    expected, _ = full.apply(*variables, images, training=True)
+    logits, stats = jax.jit(lambda params, stats: half.apply(params, stats, images, training=True))(*variables)
+    expected, _ = jax.jit(lambda params, stats: full.apply(params, stats, images, training=True))(*variables)
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, stats, logits))} == {jnp.dtype("float32")}
     # bfloat16 keeps 8 bits; 18 layers of them.
     assert 1e-4 < float(jnp.abs(logits - expected).max() / jnp.abs(expected).max()) < 0.1
@@ -146,7 +146,7 @@ def test_many_parameter_sets_one_after_the_other():
     model, images = lenet5(), some_images((28, 28, 1), 2)
 
     def logits(variables):
-        return model.apply(*variables, images)[0]
+        return model.apply(variables.params, variables.stats, images)[0]
 
     def gradient(variables):
         return jax.grad(lambda params: logits(variables._replace(params=params)).sum())(variables.params)

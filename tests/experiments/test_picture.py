@@ -6,9 +6,9 @@ import matplotlib
 import numpy as np
 import pytest
 
-from experiments import figure, looks, picture
+from experiments import looks, picture
 from experiments.looks import DARK, LIGHT, LOOKS, THEMES
-from experiments.optimizers import OPTIMIZERS
+from experiments.methods import METHODS
 from experiments.studies.study import Picture
 from tests.experiments import made_up
 
@@ -17,10 +17,9 @@ THEME = pytest.mark.parametrize("theme", THEMES, ids=lambda theme: theme.name)
 
 
 def test_every_optimizer_has_a_look_of_its_own():
-    assert list(LOOKS) == list(OPTIMIZERS)
+    assert list(LOOKS) == [method.name for method in METHODS]
     assert len({one.colour for one in LOOKS.values()}) == len({one.marker for one in LOOKS.values()}) == len(LOOKS)
     assert looks.look("an optimizer of tomorrow") == looks.OTHER
-    assert figure.LOOKS is LOOKS
 
 
 @THEME

@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 
 from experiments import netcdf, race
-from experiments.looks import look
 from experiments.formulas import ADAPTIVE, FORMULAS
+from experiments.looks import look
 from experiments.progress import Progress
 from experiments.store import Checkpoint, Store
 from experiments.studies import bowl_adaptive, bowl_momentum, bowl_rates, saddle
