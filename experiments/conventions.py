@@ -47,7 +47,9 @@ def _keras_adam(
     rate = learning_rate * jnp.sqrt(1 - b2**count) / (1 - b1**count)
     mu = b1 * mu + (1 - b1) * updates
     nu = b2 * nu + (1 - b2) * updates * updates
-    return -rate * mu / (jnp.sqrt(nu) + eps), mu, nu
+    # Hypergradients: the root has no derivative at 0, where an entry never had a gradient.
+    root = jnp.where(nu > 0, jnp.sqrt(jnp.where(nu > 0, nu, 1.0)), 0.0)
+    return -rate * mu / (root + eps), mu, nu
 
 
 @gradtx.transformation

@@ -15,7 +15,7 @@ EPOCHS = 6
 
 
 def comparison(
-    test: Mapping[str, Sequence[float] | np.ndarray],
+    test: Mapping[str, Any],
     *,
     models: Sequence[str] = ("a model",),
     tracks: Sequence[str] = (TUNED, DEFAULT),
@@ -74,7 +74,7 @@ def around(mean: float, spread: float = 0.001, seeds: int = 5) -> np.ndarray:
     return mean + spread * np.linspace(-1, 1, seeds)
 
 
-def noisy(means: Mapping[str, Any], spread: float, seeds: int = 5, key: int = 0) -> dict[str, np.ndarray]:
+def noisy(means: Mapping[str, float], spread: float, seeds: int = 5, key: int = 0) -> dict[str, np.ndarray]:
     """Values whose means are exactly these, with independent normal noise of this standard deviation."""
     rng = np.random.default_rng(key)
     noise = {name: rng.normal(0, 1, seeds) for name in means}

@@ -108,7 +108,13 @@ def test_readings():
 
 
 @pytest.mark.parametrize(
-    "results", [made(), diverged(made(), 1), made().isel(seed=[0])], ids=["whole", "diverged", "one"]
+    "results",
+    [
+        made(),
+        pytest.param(diverged(made(), 1), marks=pytest.mark.slow),
+        pytest.param(made().isel(seed=[0]), marks=pytest.mark.slow),
+    ],
+    ids=["whole", "diverged", "one"],
 )
 def test_tables_and_pictures(results):
     for table in STUDY.tables(results):
@@ -118,6 +124,7 @@ def test_tables_and_pictures(results):
     assert render_png(STUDY.pictures[0], results, DARK, dpi=30).startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_noise_falls_as_theory_has_it():
     """s (n - B) / ((n - 1) B) for drawing without replacement, within the simulation's error; and s is exact."""
     train = data.load("digits").subset(200).train

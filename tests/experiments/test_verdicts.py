@@ -85,7 +85,7 @@ def test_alike_but(accuracies, outcome):
     assert alike_but(accuracies, BEHIND, MARGIN).outcome == outcome
 
 
-def errors(decide, means: dict[str, Any], outcome: str, draws: int = 300, spread: float = 0.002) -> float:
+def errors(decide, means: Any, outcome: str, draws: int = 300, spread: float = 0.002) -> float:
     """How often a rule has this outcome, for methods whose true accuracies are these."""
     rng = np.random.default_rng(0)
     found = 0
