@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator
 
 from experiments.batch_readings import deviation, fluctuation, size_name, theory
 from experiments.looks import LOOKS, Look
-from experiments.studies.study import Picture
+from experiments.study import Picture
 
 _ORDER = ("Adam", "Momentum", "Adagrad", "NAG", "RMSprop")
 """The hues of the optimizers' palette from warm to cool: from the noisiest to the calmest."""

@@ -24,7 +24,7 @@ from experiments.data import Dataset, Examples
 from experiments.gradient_noise import gradient_variance
 from experiments.methods import METHODS
 from experiments.models import softmax_regression
-from experiments.studies.study import Context
+from experiments.study import Context
 from experiments.sweep import Sweep
 from experiments.train import Order, Problem, Run, advance, begin, draw, evaluate, initial
 from experiments.tuning import Grid, tune

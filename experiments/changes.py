@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.comparison import Training
 from experiments.errors import ExperimentError
-from experiments.studies.study import Study
+from experiments.study import Study
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from experiments.errors import ExperimentError, one_line
 from experiments.findings import StudyResults, reason
 from experiments.progress import Progress
 from experiments.studies import STUDIES, TIERS, Study, find, find_tier
-from experiments.studies.study import Context
+from experiments.study import Context
 
 NEEDED_BYTES = 10_000_000
 """Free space without which no run starts. Results take less than 1 MB, their making somewhat more."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -20,12 +20,10 @@ from experiments.data import Dataset
 from experiments.lanes import Mode
 from experiments.methods import COSINE, METHODS, Method
 from experiments.models import Classifier
+from experiments.study import Context
 from experiments.sweep import Sweep
 from experiments.train import Problem
 from experiments.tuning import Grid, Tuned, tune
-
-if TYPE_CHECKING:  # the studies import this module
-    from experiments.studies.study import Context
 
 FINAL_SEEDS_FROM = 100
 """Seeds below it tune, seeds from it on are for the final runs: a rate is not judged by what it was chosen on."""

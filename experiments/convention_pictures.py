@@ -15,7 +15,7 @@ from experiments.comparison import TUNED
 from experiments.convention_readings import MARGIN, differences
 from experiments.conventions import BASE, VARIANTS, full_name
 from experiments.looks import OTHER, look
-from experiments.studies.study import Picture
+from experiments.study import Picture
 
 LINES = {
     BASE: ("-", "o"),

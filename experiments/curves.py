@@ -16,7 +16,7 @@ from experiments.looks import look
 from experiments.readings import TARGET, costs, final_accuracies
 from experiments.statistics import mean_interval
 from experiments.statistics import profile as profile_of
-from experiments.studies.study import Picture
+from experiments.study import Picture
 
 LEGEND_INCHES = 1.4
 """What a name takes."""

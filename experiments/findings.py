@@ -14,7 +14,7 @@ import xarray as xr
 
 from experiments.errors import one_line
 from experiments.plain import plain
-from experiments.studies.study import Claim, Outcome, Study, Table
+from experiments.study import Claim, Outcome, Study, Table
 
 Finding = Literal[Outcome, "undecided"]
 

@@ -23,7 +23,7 @@ from experiments.looks import THEMES as THEMES
 from experiments.looks import Look as Look
 from experiments.looks import Theme as Theme
 from experiments.looks import look as look
-from experiments.studies.study import Picture
+from experiments.study import Picture
 
 PIXELS_PER_POINT = 4 / 3  # CSS
 _NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.studies.study import Outcome, Table
+from experiments.study import Outcome, Table
 
 Answer = Literal["yes", "no", "tie"]
 

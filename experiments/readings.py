@@ -22,7 +22,7 @@ from experiments.statistics import (
     paired,
     tolerance,
 )
-from experiments.studies.study import Table
+from experiments.study import Table
 
 TARGET = 0.99
 """Of the best method's mean validation accuracy after the last epoch: the target whose epochs and seconds are told."""

@@ -8,7 +8,7 @@ from typing import Any
 from experiments import results, store
 from experiments.findings import duration
 from experiments.store import Store
-from experiments.studies.study import Study, TierName
+from experiments.study import Study, TierName
 
 
 def of(study: Study[Any], tier: Any, root: Path, tier_name: TierName) -> tuple[str, str, str, str] | None:

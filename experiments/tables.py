@@ -10,7 +10,7 @@ from rich import table as rich_table
 from rich.text import Text
 
 from experiments.plain import plain
-from experiments.studies.study import Table
+from experiments.study import Table
 
 _MARKUP = re.compile(r"([\\`*_\[\]|$~#&<>{}])")
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from experiments.statistics import Interval, Values, differ, paired
-from experiments.studies.study import Verdict
+from experiments.study import Verdict
 
 DIVERGED = "A run that diverged counts as accuracy 0."
 BEST_RULE = (

@@ -13,7 +13,7 @@ from experiments import findings, picture, summary, tables
 from experiments.findings import Judged, StudyResults
 from experiments.plain import plain
 from experiments.site.names import Unique, slug
-from experiments.studies.study import Picture, Study, Table, TierName
+from experiments.study import Picture, Study, Table, TierName
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from experiments.looks import DARK, LIGHT
 from experiments.plain import plain
 from experiments.site.names import Unique
 from experiments.site.pages import ResultPage, glances, listed, result_page
-from experiments.studies.study import Study
+from experiments.study import Study
 
 INDEX, STYLE = "index.html", "style.css"
 MARK = '<meta name="generator" content="gradtx experiments">'

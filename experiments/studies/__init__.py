@@ -20,9 +20,9 @@ from experiments.studies import (
     quickstart,
     saddle,
 )
-from experiments.studies.study import TIERS as TIERS
-from experiments.studies.study import Study as Study
-from experiments.studies.study import TierName as TierName
+from experiments.study import TIERS as TIERS
+from experiments.study import Study as Study
+from experiments.study import TierName as TierName
 
 STUDIES: dict[str, Study[Any]] = {
     study.name: study

@@ -13,7 +13,7 @@ from experiments import batch_pictures
 from experiments.batch_readings import fluctuation, last_loss, size_name, theory, to_reach
 from experiments.batch_sizes import Batching, expected, run
 from experiments.statistics import Interval, Values, mean_interval, paired
-from experiments.studies.study import Claim, Study, Table, TierName, Verdict
+from experiments.study import Claim, Study, Table, TierName, Verdict
 from experiments.tuning import Grid
 
 

@@ -14,7 +14,7 @@ from experiments import race
 from experiments.formulas import ADAPTIVE
 from experiments.looks import look
 from experiments.printed import VERSIONS
-from experiments.studies.study import Claim, Context, Picture, Study, Table, TierName, Verdict
+from experiments.study import Claim, Context, Picture, Study, Table, TierName, Verdict
 from experiments.surface_pictures import contours, draw_losses, draw_path, draw_steps_by_rate, legend_below
 from experiments.surfaces import BOWL, each, first_step, settled_step, trajectories
 

@@ -15,7 +15,7 @@ from experiments import race
 from experiments.formulas import FORMULAS
 from experiments.looks import look
 from experiments.printed import PRINTED
-from experiments.studies.study import Claim, Context, Picture, Study, Table, TierName, Verdict
+from experiments.study import Claim, Context, Picture, Study, Table, TierName, Verdict
 from experiments.surface_pictures import contours, draw_losses, draw_path, legend_below, text_colour
 from experiments.surfaces import BOWL, settled_step, stability_limit, trajectories
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.formulas import FORMULAS
 from experiments.store import Checkpoint
-from experiments.studies.study import Claim, Context, Picture, Study, Table, TierName, Verdict
+from experiments.study import Claim, Context, Picture, Study, Table, TierName, Verdict
 from experiments.surface_pictures import contours, draw_losses, draw_path, shades
 from experiments.surfaces import BOWL, grows, stability_limit, trajectories
 

@@ -20,7 +20,7 @@ from experiments.conventions import BASE, VARIANTS, bites, full_name, methods
 from experiments.models import mlp
 from experiments.readings import final_accuracies
 from experiments.readings import tables as rankings
-from experiments.studies.study import Claim, Context, Study, Table, TierName, Verdict
+from experiments.study import Claim, Context, Study, Table, TierName, Verdict
 from experiments.tuning import Grid
 from experiments.verdicts import DIVERGED, points
 

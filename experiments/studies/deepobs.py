@@ -18,8 +18,8 @@ from experiments.methods import Method
 from experiments.models import Classifier, net_2c2d, net_3c3d
 from experiments.readings import final_accuracies
 from experiments.statistics import mean_interval
-from experiments.studies.study import Claim, Study, Verdict
 from experiments.studies.training import training_study
+from experiments.study import Claim, Study, Verdict
 from experiments.tuning import Grid
 from experiments.verdicts import percent
 

@@ -6,8 +6,8 @@ from experiments import verdicts
 from experiments.comparison import TUNED, Stage, Training
 from experiments.models import lenet5
 from experiments.readings import final_accuracies
-from experiments.studies.study import Claim, Verdict
 from experiments.studies.training import training_study
+from experiments.study import Claim, Verdict
 from experiments.tuning import Grid
 
 NAME = "LeNet-5"

@@ -21,8 +21,8 @@ from experiments.data import Dataset, Examples
 from experiments.models import Classifier, softmax_regression
 from experiments.readings import final_accuracies
 from experiments.statistics import Interval, mean_interval, paired
-from experiments.studies.study import Claim, Context, Table, Verdict
 from experiments.studies.training import training_study
+from experiments.study import Claim, Context, Table, Verdict
 from experiments.train import evaluate
 from experiments.tuning import Grid
 from experiments.verdicts import counted, percent, points

@@ -15,7 +15,7 @@ from experiments import race
 from experiments.formulas import ADAPTIVE
 from experiments.looks import look
 from experiments.printed import VERSIONS
-from experiments.studies.study import Claim, Context, Picture, Study, Table, TierName, Verdict
+from experiments.study import Claim, Context, Picture, Study, Table, TierName, Verdict
 from experiments.surface_pictures import (
     FAINT,
     contours,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments import comparison, curves, readings
 from experiments.comparison import Training
-from experiments.studies.study import Claim, Study, TierName
+from experiments.study import Claim, Study, TierName
 
 
 def training_study(

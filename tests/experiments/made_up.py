@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.findings import StudyResults
 from experiments.looks import LOOKS, look
-from experiments.studies.study import Claim, Outcome, Picture, Study, Table, Verdict
+from experiments.study import Claim, Outcome, Picture, Study, Table, Verdict
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -22,7 +22,7 @@ from experiments.studies.batching import (
     less_gradient_variance,
     online_does_not_settle,
 )
-from experiments.studies.study import Context
+from experiments.study import Context
 from experiments.tuning import Grid
 
 SIZES = [1, 10, 100, 1000]

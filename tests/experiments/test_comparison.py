@@ -14,7 +14,7 @@ from experiments.methods import METHODS, Method
 from experiments.models import softmax_regression
 from experiments.progress import Progress
 from experiments.store import Store, file_name
-from experiments.studies.study import Context
+from experiments.study import Context
 from experiments.tuning import Grid
 from tests.experiments import made_up
 from tests.experiments.conftest import CLASSES, PIXELS, dataset

@@ -16,7 +16,7 @@ from experiments.picture import render_png
 from experiments.progress import Progress
 from experiments.store import opened
 from experiments.studies.conventions import NAME, STUDY, matters_by_default, no_matter_when_tuned
-from experiments.studies.study import Context
+from experiments.study import Context
 from experiments.tuning import Grid
 from gradtx.testing import check_transformation
 from tests.experiments.synthetic import around, comparison

@@ -9,7 +9,7 @@ import pytest
 from experiments import looks, picture
 from experiments.looks import DARK, LIGHT, LOOKS, THEMES
 from experiments.methods import METHODS
-from experiments.studies.study import Picture
+from experiments.study import Picture
 from tests.experiments import made_up
 
 LINE = Picture("line", "A line.", made_up.draw)

@@ -10,7 +10,7 @@ import pytest
 from experiments.errors import ExperimentError
 from experiments.findings import StudyResults
 from experiments.site import names, write_site
-from experiments.studies.study import Claim, Picture
+from experiments.study import Claim, Picture
 from tests.experiments import made_up
 from tests.experiments.made_up import HOSTILE
 

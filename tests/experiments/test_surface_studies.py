@@ -15,7 +15,7 @@ from experiments.looks import look
 from experiments.progress import Progress
 from experiments.store import Checkpoint, Store
 from experiments.studies import bowl_adaptive, bowl_momentum, bowl_rates, saddle
-from experiments.studies.study import Context
+from experiments.study import Context
 
 STUDIES = {study.STUDY.name: study.STUDY for study in (bowl_rates, bowl_momentum, bowl_adaptive, saddle)}
 NAN = np.nan

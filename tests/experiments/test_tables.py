@@ -11,7 +11,7 @@ from rich.console import Console
 
 from experiments import summary, tables
 from experiments.plain import plain
-from experiments.studies.study import Claim, Table
+from experiments.study import Claim, Table
 from tests.experiments import made_up
 from tests.experiments.made_up import HOSTILE
 
