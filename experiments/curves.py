@@ -99,7 +99,7 @@ def accuracy(results: xr.Dataset) -> Figure:
     for axes, (model, track) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for place, (name, values) in enumerate(final_accuracies(results, model, track).items()):
             colour, marker = look(name)
-            interval = mean_interval(values)
+            interval = mean_interval(values).clipped(0.0, 1.0)
             axes.plot(100 * values, np.full(len(values), place), "|", color=colour, markersize=9, alpha=0.7)
             axes.plot(100 * np.array([interval.low, interval.high]), [place, place], color=colour, linewidth=2)
             axes.plot(100 * interval.mean, place, marker=marker, color=colour, markersize=8)
