@@ -99,7 +99,7 @@ def run_study(
     console.print(f"Takes about {tier.estimate} on 2 cores. If it is interrupted, the same command goes on with it.")
 
     def say(line: str) -> None:
-        console.print(line, style="dim", markup=False)
+        console.print(line, style="dim", markup=False, soft_wrap=True)
 
     start = time.perf_counter()
     compilation.keep_programs()
@@ -202,7 +202,7 @@ def _is_finished(console: Console, directory: Path, spec: str) -> bool:
     try:
         return results.read(directory).attrs.get("spec") == _digest(spec)
     except ExperimentError as error:
-        console.print(f"{error}; it is made anew", style="dim", markup=False)
+        console.print(f"{error}; it is made anew", style="dim", markup=False, soft_wrap=True)
         return False
 
 

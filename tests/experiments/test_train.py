@@ -116,7 +116,9 @@ def test_pieces_of_advance_are_train(tiny):
 @BRANCHES
 def test_a_run_that_diverged_stays_where_it_is_and_reports_nan(tiny, branch):
     tx = gradtx.sgd(3e38)
-    run, curves = advance(tiny, tx, begin(tx, initial(tiny.model, KEY)), draw(tiny, KEY, jnp.asarray(0), 3), branch=branch)
+    run, curves = advance(
+        tiny, tx, begin(tx, initial(tiny.model, KEY)), draw(tiny, KEY, jnp.asarray(0), 3), branch=branch
+    )
     assert bool(run.diverged)
     assert not np.isfinite([curves.train_loss[0], curves.validation_loss[0]]).all()
     for curve in curves:
