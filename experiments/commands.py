@@ -161,7 +161,7 @@ def show_status(console: Console, name: str | None, root: Path) -> None:
 
 def _say(console: Console) -> Callable[[str], None]:
     """Print a line that is not the main thing."""
-    return lambda line: console.print(line, style="dim", markup=False)
+    return lambda line: console.print(line, style="dim", markup=False, soft_wrap=True)
 
 
 def _stored(studies: list[Study[Any]], root: Path) -> Iterator[tuple[StudyResults, Path]]:
