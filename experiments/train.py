@@ -153,11 +153,11 @@ def advance(
 
 
 def evaluate(
-    model: Classifier, params: Params, stats: Stats, examples: Examples
+    model: Classifier, params: Params, stats: Stats, examples: Examples, at_once: int = EVALUATED_AT_ONCE
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean cross-entropy and accuracy."""
+    """Mean cross-entropy and accuracy; of at most `at_once` images at a time."""
     count = len(examples.labels)
-    size = max(size for size in range(1, min(count, EVALUATED_AT_ONCE) + 1) if count % size == 0)
+    size = max(size for size in range(1, min(count, at_once) + 1) if count % size == 0)
 
     def chunk(examples: Examples) -> tuple[Float[Array, ""], Float[Array, ""]]:
         logits, _ = model.apply(params, stats, examples.images)
