@@ -15,6 +15,7 @@ from experiments.findings import SMOKE_WARNING
 from experiments.studies import STUDIES
 from experiments.tuning import Grid
 from tests.experiments import made_up
+from tests.experiments.conftest import stamps
 
 NAME = "made-up"
 RUN = ["run", NAME, "--tier", "smoke"]
@@ -99,13 +100,13 @@ def test_run_again_then_report(counted, tmp_path, capsys):
     assert written.attrs["command"] == f"python -m experiments {' '.join(arguments)}"
     assert {"gradtx_version", "jax_version", "commit", "device", "date", "spec"} <= set(written.attrs)
 
-    before = {path: path.stat() for path in tmp_path.rglob("*")}
+    before = stamps(tmp_path)
     assert main([*arguments, *where]) == 0
     printed = capsys.readouterr().out
     assert "It is finished: nothing is left to do" in printed
     assert f"{place}\n{place}.parts\n" in printed
     assert len(counted.tiers) == 1
-    assert {path: path.stat() for path in tmp_path.rglob("*")} == before
+    assert stamps(tmp_path) == before
 
     (place / "line.png").unlink()
     assert main(["report", *where]) == 0

@@ -17,7 +17,7 @@ from experiments.store import Store, file_name
 from experiments.study import Context
 from experiments.tuning import Grid
 from tests.experiments import made_up
-from tests.experiments.conftest import CLASSES, PIXELS, dataset
+from tests.experiments.conftest import CLASSES, PIXELS, dataset, stamps
 
 SGD = METHODS[0]
 TWIN = Method("Twin", lambda rate: gradtx.sgd(rate), 0.1)
@@ -166,7 +166,7 @@ def test_asking_for_the_status_leaves_a_file_alone_that_is_being_written(tmp_pat
     parts.mkdir(parents=True)
     for name in (".a.part.x1.part", "a_model_SGD_tuning_0.1-1.part"):
         (parts / name).write_text("half")
-    before = {path: path.stat() for path in tmp_path.rglob("*")}
+    before = stamps(tmp_path)
     state, done, *_ = status.of(study, TIER, tmp_path, "smoke") or ("", "")
     assert (state, done) == ("interrupted", "1 of about 6")
-    assert {path: path.stat() for path in tmp_path.rglob("*")} == before
+    assert stamps(tmp_path) == before
