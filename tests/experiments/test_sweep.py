@@ -1,7 +1,6 @@
 """A sweep is its lanes, one by one, however they share the machine; and it goes on where it was stopped."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import numpy as np
@@ -32,21 +31,12 @@ def tiny(tiny: Problem) -> Problem:
     return dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, l2=1e-3))
 
 
-<<<<<<< HEAD
-def close(a: xr.Dataset, b: xr.Dataset, **tolerances: Any) -> None:
-    """Equal labels and `diverged`, and figures that differ by rounding."""
-    assert a.diverged.identical(b.diverged)
-    assert a.keys() == b.keys()
-    for name in set(a) - {"diverged"}:
-        np.testing.assert_allclose(a[name], b[name], err_msg=str(name), **tolerances)
-=======
 def close(a: xr.Dataset, b: xr.Dataset, rtol: float, atol: float = 0.0) -> None:
     """Equal labels and `diverged`, and figures that differ by rounding."""
     assert a.diverged.identical(b.diverged)
     assert a.keys() == b.keys()
     for name in a.drop_vars("diverged"):
         np.testing.assert_allclose(a[name], b[name], rtol, atol, err_msg=str(name))
->>>>>>> engine
 
 
 def same(a: xr.Dataset, b: xr.Dataset) -> None:
