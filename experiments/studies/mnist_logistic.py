@@ -134,7 +134,7 @@ _BASE = training_study(
         ),
         "cpu": Convex(
             {NAME: MODEL}, epochs=30, seeds=5, batch_size=128, grid=Grid(-7, 0), tuning=Stage(epochs=30, seeds=3),
-            mode="vmap", estimate="8 minutes", defaults=True,
+            mode="vmap", estimate="7 minutes", defaults=True,
         ),
         "accelerator": Convex(
             {NAME: MODEL}, epochs=100, seeds=10, batch_size=128, grid=Grid(-7, 0), tuning=Stage(epochs=100, seeds=5),
