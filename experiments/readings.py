@@ -157,7 +157,7 @@ def _cells(standing: Standing, seeds: int) -> Sequence[str]:
         standing.group,
         difference,
         _number(standing.epochs_to_target, 1) + steps,
-        _number(standing.seconds_to_target, 1),
+        _seconds(standing.seconds_to_target),
         _number(standing.good_decades, 1),
         f"{standing.diverged} of {seeds}",
     )
@@ -173,3 +173,9 @@ def _span(interval: Interval, *, signed: bool = False) -> str:
 
 def _number(value: float, digits: int = 2) -> str:
     return f"{value:.{digits}f}" if np.isfinite(value) else "–"
+
+
+def _seconds(value: float) -> str:
+    if not np.isfinite(value):
+        return "–"
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
