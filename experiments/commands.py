@@ -196,17 +196,23 @@ def _is_finished(directory: Path, spec: str) -> bool:
 
 def _make_room(directory: Path, say: Callable[[str], None]) -> None:
     """Set former results aside, which are of other settings or data, or damaged."""
-    if directory.exists():
-        say(f"There were other results in {directory}: they are in {sealed.set_aside(directory, 'former').name} now.")
+    if not directory.exists():
+        return
+    try:
+        results.read(directory)
+        why = f"{directory} had results of other settings or data"
+    except ExperimentError as error:
+        why = str(error)
+    say(f"{why}; they are in {sealed.set_aside(directory, 'former').name} now")
 
 
 def _write(shown: StudyResults, directory: Path, say: Callable[[str], None]) -> None:
     try:
-        _make_room(directory, say)
         with atomic.new_directory(directory) as staged:
             results.write(shown.dataset, staged)
             for name, content in _derived(shown, say):
                 (staged / name).write_bytes(content)
+            _make_room(directory, say)
     except OSError as error:
         raise _unwritable(directory, error) from error
 

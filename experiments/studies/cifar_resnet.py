@@ -37,7 +37,7 @@ STUDY = training_study(
             scale="width 4 of 64, 256 images, 1 epoch",
         ),
         "cpu": Training(
-            {"ResNet-18, width 8": resnet18(8)}, epochs=10, seeds=3, batch_size=128, grid=Grid(-6, -1),
+            {"ResNet-18, width 8": resnet18(8)}, epochs=10, seeds=5, batch_size=128, grid=Grid(-6, -1),
             tuning=Stage(epochs=3, seeds=1), mode="map", estimate="not measured", train_size=10_000, defaults=True,
             scale="width 8 of 64, 10,000 of 45,000 images, 10 epochs; learning rates tuned with 1 seed over 3 of them",
         ),

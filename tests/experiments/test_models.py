@@ -106,6 +106,7 @@ def test_a_small_batch_is_learned_by_heart(make, shape, rate):
     assert losses[-1] < losses[0] / 10
 
 
+@pytest.mark.slow
 def test_running_statistics_change_in_training_only():
     model = resnet18(4)
     params, stats = model.init(jax.random.key(0))
@@ -142,6 +143,7 @@ def test_bfloat16_computes_nearly_the_same():
     assert 1e-4 < float(jnp.abs(logits - expected).max() / jnp.abs(expected).max()) < 0.1
 
 
+@pytest.mark.slow
 def test_many_parameter_sets_one_after_the_other():
     model, images = lenet5(), some_images((28, 28, 1), 2)
 
@@ -160,6 +162,7 @@ def test_many_parameter_sets_one_after_the_other():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
 
 
+@pytest.mark.slow
 def test_the_penalty_is_half_the_squares_of_kernels():
     model = net_3c3d()
     params = model.init(jax.random.key(0)).params

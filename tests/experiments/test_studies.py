@@ -15,7 +15,7 @@ from experiments.methods import METHODS
 from experiments.results import directory, read
 from experiments.studies import STUDIES, TIERS, find, find_tier
 
-PIXELS = {"digits": (8, 8, 1), "mnist": (28, 28, 1)}
+PIXELS = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 TRAINING = [name for name, study in STUDIES.items() if isinstance(study.tiers["smoke"], Training)]
 WITHOUT_DOWNLOAD = [name for name, study in STUDIES.items() if study.data in (None, "digits")]
 

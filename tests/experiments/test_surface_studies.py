@@ -11,7 +11,7 @@ import xarray as xr
 
 from experiments import netcdf, race
 from experiments.formulas import ADAPTIVE, FORMULAS
-from experiments.looks import look
+from experiments.looks import LOOKS, look
 from experiments.progress import Progress
 from experiments.store import Checkpoint, Store
 from experiments.studies import bowl_adaptive, bowl_momentum, bowl_rates, saddle
@@ -77,7 +77,7 @@ def test_black_follows_the_style():
         assert look("SGD").colour == "white"
     with matplotlib.style.context("default"):
         assert look("SGD").colour == "black"
-    assert look("Adam").colour == "#D55E00"
+    assert look("Adam") == LOOKS["Adam"]
     assert look("of no study").marker == "."
 
 
