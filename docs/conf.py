@@ -26,8 +26,8 @@ extensions = [
     "sphinx_copybutton",
     "docstrings",
 ]
-# Tables of results are parts of pages.
-exclude_patterns = ["_build", "results"]
+# Of the published results, each study's page of tables is a page here too.
+exclude_patterns = ["_build", "results/*.md", "results/site", "results/*/*.parts*"]
 html_theme = "sphinx_book_theme"
 html_title = "gradtx"
 html_theme_options = {"show_toc_level": 2}

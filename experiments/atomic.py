@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+_NEW, _FORMER = ".new-", ".former-"
+
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
@@ -35,16 +37,20 @@ def new_file(path: Path) -> Iterator[Path]:
 def new_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary directory; it takes the place of `path`, and of all in it, when the block ends well.
 
-    A directory cannot be renamed onto a full one, so the former one steps aside first.
-    If the process is killed just between the two renames, it is left as `.<name>.former-*`.
+    A directory cannot be renamed onto a full one, so the former one steps aside first. What a killed process left
+    behind is removed by the next call; if that was between the two renames, the former directory is put back.
     """
     existing = [parent for parent in path.parents if parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{path.name}.new-", dir=path.parent))
+    with _alone(path.parent):
+        _clear(path)
+        staged = Path(tempfile.mkdtemp(prefix=f".{path.name}{_NEW}", dir=path.parent))
+        mine = _hold(staged)
     try:
         yield staged
-        for file in staged.iterdir():
-            _sync(file)
+        for file in staged.rglob("*"):
+            if file.is_file():
+                _sync(file)
         # mkdtemp makes a private directory; results are as readable as any other file.
         staged.chmod(0o777 & ~_umask())
         with _alone(path.parent):
@@ -53,6 +59,15 @@ def new_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(staged, ignore_errors=True)
         _remove_empty(path.parent, keep=existing[0])
         raise
+    finally:
+        os.close(mine)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what killed processes left of `new_file`. For a directory that no other process writes to."""
+    for file in directory.glob(".*"):
+        if file.is_file():
+            file.unlink()
 
 
 def check_writable(path: Path, *, free_bytes: int) -> None:
@@ -69,19 +84,41 @@ def check_writable(path: Path, *, free_bytes: int) -> None:
 @contextlib.contextmanager
 def _alone(directory: Path) -> Iterator[None]:
     """One process or thread at a time, so that two runs do not step on each other's renames."""
-    handle = os.open(directory, os.O_RDONLY)
+    handle = _hold(directory, wait=True)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
+
+
+def _hold(directory: Path, *, wait: bool = False) -> int:
+    """Lock a directory, until the handle is closed or the process dies. Raises BlockingIOError if another has it."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _clear(path: Path) -> None:
+    """Put back or remove what dead processes left beside `path`. Its parent must be locked."""
+    for former in path.parent.glob(f".{path.name}{_FORMER}*"):
+        if not path.exists() and any(former.iterdir()):
+            os.replace(former, path)
+        shutil.rmtree(former, ignore_errors=True)
+    for staged in path.parent.glob(f".{path.name}{_NEW}*"):
+        with contextlib.suppress(BlockingIOError):  # its process lives
+            os.close(_hold(staged))
+            shutil.rmtree(staged, ignore_errors=True)
 
 
 def _take_place(staged: Path, path: Path) -> None:
     if not path.exists():
         os.replace(staged, path)
         return
-    former = Path(tempfile.mkdtemp(prefix=f".{path.name}.former-", dir=path.parent))
+    former = Path(tempfile.mkdtemp(prefix=f".{path.name}{_FORMER}", dir=path.parent))
     os.replace(path, former)
     try:
         os.replace(staged, path)

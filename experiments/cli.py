@@ -1,4 +1,4 @@
-"""The command line: `list`, `run`, `report` and `bench`.
+"""The command line: `list`, `run`, `status`, `report` and `bench`.
 
 Imports that take seconds happen inside the commands, so that `--help` is quick.
 What a person can mend (`ExperimentError`) is one line on stderr and exit code 2; Ctrl-C is exit code 130.
@@ -24,12 +24,19 @@ RESULTS = Path("results")
 FAILED, INTERRUPTED = 2, 130
 
 Name = Annotated[str, arg(metavar="NAME")]
+Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 Directory = Annotated[Path, arg(metavar="DIR")]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
-    commands: dict[str, Callable[..., Any]] = {"list": list_, "run": run, "report": report, "bench": bench}
+    commands: dict[str, Callable[..., Any]] = {
+        "list": list_,
+        "run": run,
+        "status": status,
+        "report": report,
+        "bench": bench,
+    }
     if arguments and arguments[0] == "bench":
         from experiments.bench.command import bench as with_options
 
@@ -65,25 +72,60 @@ def run(
     data_dir: Annotated[Path | None, arg(metavar="DIR")] = None,
     results: Directory = RESULTS,
     seeds: Annotated[int | None, arg(metavar="N")] = None,
+    budget: Annotated[int | None, arg(metavar="N")] = None,
+    augment: Switch = False,
+    l2: Annotated[float, arg(metavar="X")] = 0.0,
+    cosine: Switch = False,
+    coordinator: Annotated[str | None, arg(metavar="HOST:PORT")] = None,
+    processes: Annotated[int | None, arg(metavar="N")] = None,
+    process_id: Annotated[int | None, arg(metavar="I")] = None,
+    cluster: Switch = False,
 ) -> None:
-    """Run a study: train, print a ranked table, write results and a picture.
+    """Run a study, or what is left of it: print tables and verdicts, write results and pictures.
 
     Args:
         name: A study (see `list`).
-        tier: How much of it: `smoke` (a small subset, to see that it works) or `cpu`.
+        tier: How much of it: `smoke` (a small subset, to see that it works), `cpu`, or `accelerator` (full size).
         data_dir: Where TensorFlow Datasets keeps prepared data. Default: TFDS_DATA_DIR, else its own default.
         results: Where results go, as `<results>/<study>/<tier>/`.
-        seeds: Seeds, in place of the tier's own number.
+        seeds: Seeds of the final runs, in place of the tier's own number.
+        budget: Learning rates that every method tries, in place of the tier's own number; the grid keeps its centre.
+        augment: Crop and flip training images at random (studies that train models).
+        l2: Weight decay, as a penalty on the kernels' squares.
+        cosine: Let the learning rate fall to 0 along a cosine.
+        coordinator: Run in several processes: where process 0 listens. Start the same command once for each.
+        processes: How many processes there are.
+        process_id: Which this one is, from 0; process 0 prints and writes.
+        cluster: Run in several processes, and ask the cluster's scheduler (Slurm, say) for these three.
+    """
+    is_quiet = False
+    if cluster or any(given is not None for given in (coordinator, processes, process_id)):
+        from experiments import distributed
+
+        distributed.initialize(coordinator, processes, process_id)
+        is_quiet = not distributed.is_first()
+    from experiments import commands
+    from experiments.changes import Changes
+
+    changes = Changes(seeds, budget, augment, l2, cosine)
+    command = shlex.join(["python", "-m", "experiments", "run", name, "--tier", tier, *changes.words()])
+    commands.run_study(_console(is_quiet=is_quiet), name, tier, data_dir, results, changes, command)
+
+
+def status(name: Positional[Annotated[str | None, arg(metavar="NAME")]] = None, results: Directory = RESULTS) -> None:
+    """Show what is done, running and left, and the time to go.
+
+    Args:
+        name: A study. Default: all that were begun.
+        results: Where results are.
     """
     from experiments import commands
 
-    said = ["run", name, "--tier", tier, *(["--seeds", str(seeds)] if seeds is not None else [])]
-    command = shlex.join(["python", "-m", "experiments", *said])
-    commands.run_study(_console(), name, tier, data_dir, results, seeds, command)
+    commands.show_status(_console(), name, results)
 
 
 def report(name: Positional[Annotated[str | None, arg(metavar="NAME")]] = None, results: Directory = RESULTS) -> None:
-    """Print the tables of stored results and draw their pictures anew.
+    """Print stored results, draw their pictures anew, and write one site of them all.
 
     Args:
         name: A study. Default: all that have results.
@@ -110,9 +152,9 @@ def _quieten() -> None:
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
 
 
-def _console() -> Console:
+def _console(*, is_quiet: bool = False) -> Console:
     # Made when it is needed: it keeps the stream that stdout was at that time.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120, quiet=is_quiet)
 
 
 def _complain(message: str) -> None:

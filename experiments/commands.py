@@ -1,116 +1,242 @@
-"""What the commands `list`, `run` and `report` do."""
+"""What the commands `list`, `run`, `status` and `report` do."""
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
+import re
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import xarray as xr
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments import atomic, data, provenance, report, store
-from experiments.comparison import compare
+from experiments import (
+    atomic,
+    compilation,
+    data,
+    distributed,
+    picture,
+    provenance,
+    results,
+    sealed,
+    site,
+    status,
+    store,
+    summary,
+)
+from experiments.changes import Changes
+from experiments.data import Dataset
 from experiments.errors import ExperimentError, one_line
-from experiments.optimizers import OPTIMIZERS
-from experiments.progress import SweepProgress
-from experiments.studies import STUDIES, TIERS, find, find_tier
+from experiments.findings import StudyResults, reason
+from experiments.progress import Progress
+from experiments.studies import STUDIES, TIERS, Study, find, find_tier
+from experiments.study import Context
 
 NEEDED_BYTES = 10_000_000
 """Free space without which no run starts. Results take less than 1 MB, their making somewhat more."""
 
+SITE = "site"
+
 
 def list_studies(console: Console) -> None:
     """Print all studies."""
-    table = Table("study", "question", "data", "tier", "time on 2 cores", box=None, pad_edge=False)
+    table = Table("study", "question", "of the study", "data", "tier", "time on 2 cores", box=None, pad_edge=False)
     for study in STUDIES.values():
         tiers = "\n".join(study.tiers)
         times = "\n".join(tier.estimate for tier in study.tiers.values())
-        table.add_row(study.name, study.question, study.data, tiers, times)
+        table.add_row(study.name, study.question, study.figures or "none", study.data or "none", tiers, times)
     console.print(table)
     console.print("\nRun one with: python -m experiments run NAME --tier TIER (default: cpu)", markup=False)
 
 
 def run_study(
-    console: Console, name: str, tier_name: str, data_dir: Path | None, results: Path, seeds: int | None, command: str
+    console: Console,
+    name: str,
+    tier_name: str,
+    data_dir: Path | None,
+    root: Path,
+    changes: Changes,
+    command: str,
 ) -> None:
-    """Run a study and write its results.
+    """Run a study, or what is left of it, and write its results.
+
+    Args:
+        console: Where to print.
+        name: The study's.
+        tier_name: The tier's.
+        data_dir: Where prepared data sets are.
+        root: Where results go.
+        changes: What is other than the tier has it.
+        command: What was typed, for the results' provenance.
 
     Raises:
-        ExperimentError: The study, the tier or the data set is not there, or results cannot be written.
+        ExperimentError: The study, the tier or the data set is not there, another run is at work on it, or results
+            cannot be written.
     """
     study = find(name)
     tier_name, tier = find_tier(study, tier_name)
-    if seeds is not None:
-        if seeds < 1:
-            raise ExperimentError(f"--seeds must be at least 1, got {seeds}")
-        tier = dataclasses.replace(tier, seeds=seeds)
-    directory = store.directory(results, study.name, tier_name)
+    tier = changes.apply(study, tier)
+    directory = results.directory(root, study.name, tier_name)
+    parts_directory = results.parts(root, study.name, tier_name)
     try:
-        atomic.check_writable(directory, free_bytes=NEEDED_BYTES)
+        distributed.from_first(lambda: atomic.check_writable(directory, free_bytes=NEEDED_BYTES))
     except OSError as error:
         raise _unwritable(directory, error) from error
 
     console.print(f"[bold]{study.name}[/], {tier_name} tier: {study.question}")
-    console.print(f"Takes about {tier.estimate} on 2 cores.")
-    with console.status(f"loading {study.data}"):
-        dataset = data.load(study.data, data_dir)
-    start = time.perf_counter()
-    with SweepProgress(console, len(study.models) * len(OPTIMIZERS), tier.epochs) as progress:
-        compared = compare(study, tier, dataset, progress)
-    compared.attrs = {
-        "study": study.name,
-        "question": study.question,
-        "tier": tier_name,
-        "data": study.data,
-        "data_fingerprint": dataset.fingerprint,
-        "train_examples": len(dataset.subset(tier.train_size).train.labels),
-        "batch_size": tier.batch_size,
-        "elapsed_seconds": round(time.perf_counter() - start, 1),
-        **provenance.describe(command),
-    }
-    _show(console, compared)  # before it is written: a disk that has become full does not take it away
-    _write(compared, directory)
-    console.print(f"Done in {compared.attrs['elapsed_seconds']:.0f} s. Table, picture and data are in:")
+    dataset = None
+    if study.data is not None:
+        with console.status(f"loading {study.data}"):
+            dataset = data.load(study.data, data_dir)
+    spec = _spec(study, tier, dataset)
+    if distributed.agreed(distributed.is_first() and _is_finished(directory, spec)):
+        console.print("It is finished: nothing is left to do. To run it anew, remove:")
+        for place in (directory, parts_directory):
+            console.print(str(place), style="bold", markup=False, soft_wrap=True)
+        return
+    console.print(f"Takes about {tier.estimate} on 2 cores. If it is interrupted, the same command goes on with it.")
+    say, start = _say(console), time.perf_counter()
+    compilation.keep_programs()
+    with store.opened(parts_directory, spec, say) as parts:
+        with Progress(console) as progress:
+            found = study.run(tier, Context(parts, progress, dataset, say))
+        found.attrs = {
+            "study": study.name,
+            "question": study.question,
+            "tier": tier_name,
+            "scale": tier.scale,
+            "spec": _digest(spec),
+            "elapsed_seconds": round(time.perf_counter() - start, 1),
+            **provenance.describe(command),
+        }
+        if dataset is not None:
+            found.attrs |= {"data": study.data, "data_fingerprint": dataset.fingerprint}
+        shown = StudyResults(study, tier_name, found)
+        summary.show(console, shown)  # before it is written: a disk that has become full does not take it away
+        distributed.from_first(lambda: _write(shown, directory, say))
+    console.print(f"Done in {found.attrs['elapsed_seconds']:.0f} s. Table, pictures and data are in:")
     console.print(str(directory), style="bold", markup=False, soft_wrap=True)
 
 
-def report_studies(console: Console, name: str | None, results: Path) -> None:
-    """Print stored results and draw their pictures anew.
+def report_studies(console: Console, name: str | None, root: Path) -> None:
+    """Print stored results, draw their pictures anew, and write the site.
 
     Raises:
         ExperimentError: There are none, or they cannot be read.
     """
-    studies = [find(name)] if name else list(STUDIES.values())
-    directories = [store.directory(results, study.name, tier) for study in studies for tier in TIERS]
-    directories = [directory for directory in directories if directory.exists()]
-    if not directories:
-        asked = f"of {name!r} " if name else ""
-        raise ExperimentError(
-            f"no results {asked}in {results}; make some with: python -m experiments run {name or 'quickstart'}"
-        )
-    for directory in directories:
-        compared = store.read(directory)
-        _show(console, compared)
-        _write(compared, directory)
+    asked = [find(name)] if name else list(STUDIES.values())
+    for shown, directory in _stored(asked, root):
+        summary.show(console, shown)
+        _write_derived(shown, directory, _say(console))
         console.print(f"[bold]{escape(str(directory))}[/]\n", soft_wrap=True)
+    pages = [shown for shown, _ in _stored(list(STUDIES.values()), root)]
+    with atomic.new_file(root / summary.CLAIMS) as temporary:
+        temporary.write_text(summary.claims(pages), encoding="utf-8")
+    front = site.write_site(pages, root / SITE, list(STUDIES.values()))
+    console.print("The report, with all claims at a glance:")
+    console.print(str(front), style="bold", markup=False, soft_wrap=True)
 
 
-def _show(console: Console, compared: xr.Dataset) -> None:
-    for table in report.tables(compared):
-        console.print(table)
-    console.print(report.notes(compared), style="dim", markup=False)
+def show_status(console: Console, name: str | None, root: Path) -> None:
+    """Print what is done, running and left of every run that was begun.
+
+    Raises:
+        ExperimentError: There is no study of that name.
+    """
+    asked = [find(name)] if name else list(STUDIES.values())
+    table = Table("study", "tier", "state", "parts done", "work done", "time to go", box=None, pad_edge=False)
+    for study in asked:
+        for tier_name, tier in study.tiers.items():
+            row = status.of(study, tier, root, tier_name)
+            if row is not None:
+                table.add_row(study.name, tier_name, *row)
+    if not table.row_count:
+        console.print(f"Nothing was run in {root} yet.", markup=False)
+        return
+    console.print(table)
 
 
-def _write(compared: xr.Dataset, directory: Path) -> None:
+def _say(console: Console) -> Callable[[str], None]:
+    """Print a line that is not the main thing."""
+    return lambda line: console.print(line, style="dim", markup=False, soft_wrap=True)
+
+
+def _stored(studies: list[Study[Any]], root: Path) -> Iterator[tuple[StudyResults, Path]]:
+    """What there is of results. Raises ExperimentError if there is nothing."""
+    places = [(study, tier, results.directory(root, study.name, tier)) for study in studies for tier in TIERS]
+    places = [place for place in places if place[2].exists()]
+    if not places:
+        name = studies[0].name if len(studies) == 1 else "quickstart"
+        asked = f"of {name!r} " if len(studies) == 1 else ""
+        raise ExperimentError(f"no results {asked}in {root}; make some with: python -m experiments run {name}")
+    for study, tier, directory in places:
+        yield StudyResults(study, tier, results.read(directory)), directory
+
+
+def _spec(study: Study[Any], tier: Any, dataset: Dataset | None) -> str:
+    """All that the parts of a run depend on."""
+    told = re.sub(r" at 0x[0-9a-f]+", "", repr(tier))  # a function's place in memory is another in each process
+    return "\n".join([study.name, told, dataset.fingerprint if dataset else "no data", ""])
+
+
+def _digest(spec: str) -> str:
+    return hashlib.sha256(spec.encode()).hexdigest()
+
+
+def _is_finished(directory: Path, spec: str) -> bool:
+    """Whether the results of this very run are there and sound."""
+    try:
+        return results.read(directory).attrs.get("spec") == _digest(spec)
+    except ExperimentError:
+        return False
+
+
+def _make_room(directory: Path, say: Callable[[str], None]) -> None:
+    """Set former results aside, which are of other settings or data, or damaged."""
+    if not directory.exists():
+        return
+    try:
+        results.read(directory)
+        why = f"{directory} had results of other settings or data"
+    except ExperimentError as error:
+        why = str(error)
+    say(f"{why}; they are in {sealed.set_aside(directory, 'former').name} now")
+
+
+def _write(shown: StudyResults, directory: Path, say: Callable[[str], None]) -> None:
     try:
         with atomic.new_directory(directory) as staged:
-            store.write(compared, staged)
-            report.write(compared, staged)
+            results.write(shown.dataset, staged)
+            for name, content in _derived(shown, say):
+                (staged / name).write_bytes(content)
+            _make_room(directory, say)
     except OSError as error:
         raise _unwritable(directory, error) from error
+
+
+def _write_derived(shown: StudyResults, directory: Path, say: Callable[[str], None]) -> None:
+    """What is computed from the results; they stay untouched."""
+    try:
+        for name, content in _derived(shown, say):
+            with atomic.new_file(directory / name) as temporary:
+                temporary.write_bytes(content)
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+
+
+def _derived(shown: StudyResults, say: Callable[[str], None]) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the files that are computed from the results."""
+    yield summary.JSON, summary.as_json(shown).encode()
+    yield summary.MARKDOWN, summary.as_markdown(shown).encode()
+    for one in shown.study.pictures:
+        try:
+            yield f"{one.name}.svg", picture.render(one, shown.dataset).encode()
+            yield f"{one.name}.png", picture.render_png(one, shown.dataset)
+        except Exception as error:  # the file may be older than the study's code, or a stranger's
+            say(f"{shown.study.name}: the picture {one.name!r} cannot be drawn: {reason(error)}")
 
 
 def _unwritable(directory: Path, error: OSError) -> ExperimentError:

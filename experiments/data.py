@@ -1,11 +1,13 @@
 """Real data sets, with splits that never change.
 
-`digits` (1,797 images of 8x8) comes with scikit-learn and always works. `mnist` comes through TensorFlow Datasets.
+`digits` (1,797 images of 8x8) comes with scikit-learn and always works. `mnist` and `cifar10` come through TensorFlow
+Datasets, and so does `fashion_mnist` where it is prepared; else it is read from the files it is published as.
 A data set that is missing is an error that says how to get it; nothing is substituted.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +17,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from experiments import cache, prepared
+from experiments import cache, idx, prepared
 from experiments.errors import ExperimentError
+
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR10_DEVIATION = (0.2470, 0.2435, 0.2616)
+"""Of each channel over the 50,000 training images, on a scale of 0 to 1: images are normalised by them."""
+
+FASHION_MNIST_VARIABLE = "GRADTX_FASHION_MNIST"
+FASHION_MNIST_DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package `dataset-fashion-mnist` puts its files."""
 
 
 class Examples(NamedTuple):
-    """Images in [0, 1] and their labels."""
+    """Images and their labels. Grey ones are in [0, 1]; those of `cifar10` are normalised, see `CIFAR10_MEAN`."""
 
     images: Float[Array, "n height width channels"]
     labels: Int[Array, " n"]
@@ -52,6 +62,7 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
     Args:
         name: One of `DATASETS`.
         data_dir: Where TensorFlow Datasets keeps prepared data. Default: `TFDS_DATA_DIR`, else its own default.
+            Fashion-MNIST's own four files may be there too, or in its folder `fashion_mnist` or `fashion-mnist`.
 
     Raises:
         ExperimentError: The data set is unknown, missing or cannot be read.
@@ -72,11 +83,48 @@ def _digits(data_dir: Path | None) -> Dataset:
 
 
 def _mnist(data_dir: Path | None) -> Dataset:
-    arrays = prepared.load("mnist", data_dir)
     # 50,000 and 10,000, as in the Theano tutorial, whose 92.51 % for softmax regression is the figure to meet.
-    train, validation = _split(arrays["train_images"], arrays["train_labels"], (50_000, 10_000), white=255)
+    return _published("mnist", prepared.load("mnist", data_dir), (50_000, 10_000))
+
+
+def fashion_mnist_files() -> Path:
+    """Where Fashion-MNIST's files are: where the variable says, else where Debian has them."""
+    return Path(os.environ.get(FASHION_MNIST_VARIABLE) or FASHION_MNIST_DEBIAN)
+
+
+def _fashion_mnist(data_dir: Path | None) -> Dataset:
+    chosen = bool(os.environ.get(FASHION_MNIST_VARIABLE))
+    near = [data_dir / folder for folder in ("", "fashion_mnist", "fashion-mnist")] if data_dir and not chosen else []
+    places = [*near, fashion_mnist_files()]
+    if not chosen and prepared.is_prepared("fashion_mnist", data_dir):
+        arrays = prepared.load("fashion_mnist", data_dir)
+    elif place := idx.find(places):
+        arrays = idx.load(place)
+    else:
+        raise ExperimentError(
+            f"data set 'fashion_mnist' is not in {' or '.join(map(str, places))}: on Debian, run apt-get install "
+            f"dataset-fashion-mnist; elsewhere, name a directory with its four idx files, from "
+            f"https://github.com/zalandoresearch/fashion-mnist, by {FASHION_MNIST_VARIABLE} or --data-dir"
+        )
+    return _published("fashion_mnist", arrays, (50_000, 10_000))
+
+
+def _cifar10(data_dir: Path | None) -> Dataset:
+    # 45,000 and 5,000, as in He et al., 2015.
+    dataset = _published("cifar10", prepared.load("cifar10", data_dir), (45_000, 5_000))
+    mean, deviation = (jnp.asarray(of)[None, None, None] for of in (CIFAR10_MEAN, CIFAR10_DEVIATION))
+    parts = {
+        name: Examples((part.images - mean) / deviation, part.labels)
+        for name, part in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test))
+    }
+    return replace(dataset, **parts)
+
+
+def _published(name: str, arrays: cache.Arrays, sizes: tuple[int, int]) -> Dataset:
+    """A data set that comes in two splits, of which the first is for training and validation."""
+    train, validation = _split(arrays["train_images"], arrays["train_labels"], sizes, white=255)
     (test,) = _split(arrays["test_images"], arrays["test_labels"], (10_000,), white=255)
-    return Dataset("mnist", 10, train, validation, test, cache.fingerprint(arrays))
+    return Dataset(name, 10, train, validation, test, cache.fingerprint(arrays))
 
 
 def _split(
@@ -97,4 +145,9 @@ def _split(
     ]
 
 
-DATASETS: dict[str, Callable[[Path | None], Dataset]] = {"digits": _digits, "mnist": _mnist}
+DATASETS: dict[str, Callable[[Path | None], Dataset]] = {
+    "digits": _digits,
+    "mnist": _mnist,
+    "fashion_mnist": _fashion_mnist,
+    "cifar10": _cifar10,
+}

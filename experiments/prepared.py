@@ -38,6 +38,11 @@ def load(name: str, data_dir: Path | None) -> cache.Arrays:
         raise ExperimentError(f"cannot read {name} in {builder.data_path}: {one_line(error)}") from error
 
 
+def is_prepared(name: str, data_dir: Path | None) -> bool:
+    """Whether a data set can be loaded without a download."""
+    return _builder(name, data_dir).is_prepared()
+
+
 def _builder(name: str, data_dir: Path | None) -> Any:
     import tensorflow_datasets as tfds
     from absl import logging

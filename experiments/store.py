@@ -1,67 +1,208 @@
-"""Results on disk: a labelled array with its provenance, in `<results>/<study>/<tier>/`.
+"""The parts of a run that are done, on disk, so that a killed run goes on where it was.
 
-netCDF holds numbers and text and no code: reading a stranger's file runs nothing. A checksum beside it
-tells a damaged file from a sound one.
+A *part* is a piece of work with a name and a labelled result, such as the sweep of one optimizer. `Store.part` returns
+the result that is kept under the name, or has it computed and keeps it. While a part is computed, its `Checkpoint`
+keeps the state of the training, so that at most the running epoch is lost.
+
+Nothing here is a pickle: results are netCDF, checkpoints are arrays. A file that does not have its checksum is set
+aside, named, and computed again. A store is used by one run at a time; of several processes that share a run
+(`experiments.distributed`), the first alone reads and writes.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
+import contextlib
+import fcntl
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import xarray as xr
 
+from experiments import atomic, distributed, netcdf, sealed
+from experiments.checkpoint import Checkpoint as Checkpoint
 from experiments.errors import ExperimentError, one_line
 
-RESULTS = "results.nc"
-CHECKSUM = "results.nc.sha256"
+SPEC, LOCK = "spec.txt", "lock"
+PART, CHECKPOINT = ".part", ".checkpoint"
 
-VARIABLES = {
-    "train_loss", "validation_loss", "validation_accuracy", "diverged", "tried",
-    "chosen_learning_rate", "edge", "seconds", "test_accuracy",
-}  # fmt: skip
-COORDINATES = {"model", "optimizer", "learning_rate", "seed", "epoch"}
+PATIENCE = 0.5
+"""Seconds to wait for a lock: whoever asks how far a run is holds it for a moment."""
 
 
-def directory(results: Path, study: str, tier: str) -> Path:
-    """Where the results of a study in a tier are."""
-    return results / study / tier
+@dataclass(frozen=True)
+class Store:
+    """Parts in a directory. Made by `opened`.
+
+    Attributes:
+        directory: Where they are.
+        say: Called with a line when something was found damaged.
+    """
+
+    directory: Path
+    say: Callable[[str], None] = print
+
+    def part(self, name: str, compute: Callable[[Checkpoint], xr.Dataset]) -> xr.Dataset:
+        """The part's result, computed now if it is not there. `seconds` in its attributes says how long that took.
+
+        A part that was interrupted counts its seconds from when it was taken up again, and those before.
+
+        Raises:
+            ExperimentError: The files cannot be read or written.
+        """
+        checkpoint = self.checkpoint(name)
+        start = time.perf_counter()
+        try:
+            kept = self.find(name)
+            if kept is not None:
+                return kept
+            result = compute(checkpoint)
+            result.attrs |= {"part": name, "seconds": result.attrs.get("seconds", time.perf_counter() - start)}
+            distributed.from_first(lambda: sealed.write(self._path(name, PART), netcdf.encode(result)))
+        except OSError as error:
+            raise ExperimentError(f"cannot read or write in {self.directory}: {one_line(error)}") from error
+        checkpoint.remove()
+        return result
+
+    def find(self, name: str) -> xr.Dataset | None:
+        """The part's result if it is there. A damaged file is set aside."""
+        content = distributed.from_first(lambda: self._sound(name))
+        if content is None:
+            return None
+        found = netcdf.decode(content)
+        if found.attrs.get("part") != name:
+            raise ValueError(f"the parts {name!r} and {found.attrs.get('part')!r} have the same file: rename one")
+        return found
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Where the part keeps its unfinished work."""
+        return Checkpoint(self._path(name, CHECKPOINT), self.say)
+
+    def seconds(self, file: str) -> float:
+        """What a part, by its file's name, took. Changes nothing: a run may be at work."""
+        try:
+            content = sealed.read(self._path(file, PART))
+            return 0.0 if content is None else float(netcdf.decode(content).attrs.get("seconds", 0.0))
+        except (sealed.DamagedError, netcdf.NotNetcdfError, OSError):
+            return 0.0
+
+    def names(self) -> list[str]:
+        """The files of parts that are done, without their ending. Hidden files are still being written."""
+        return sorted(path.name.removesuffix(PART) for path in self.directory.glob(f"[!.]*{PART}"))
+
+    def _sound(self, name: str) -> bytes | None:
+        """The part's file, if it can be read; set aside if not."""
+        path = self._path(name, PART)
+        try:
+            content = sealed.read(path)
+            if content is not None:
+                netcdf.decode(content)
+        except (sealed.DamagedError, netcdf.NotNetcdfError) as error:
+            aside = sealed.set_aside(path, "damaged")
+            self.say(f"{one_line(error)}; it is now {aside.name}, and is computed again")
+            return None
+        return content
+
+    def _path(self, name: str, ending: str) -> Path:
+        return self.directory / f"{file_name(name)}{ending}"
 
 
-def write(dataset: xr.Dataset, directory: Path) -> None:
-    """Write the results and their checksum into an existing directory."""
-    compressed = {name: {"zlib": True} for name, variable in dataset.data_vars.items() if variable.dtype.kind == "f"}
-    # By way of memory: HDF5 crashes the interpreter when the disk becomes full under it.
-    content = dataset.to_netcdf(engine="h5netcdf", encoding=compressed)
-    (directory / RESULTS).write_bytes(content)
-    # In the form that `sha256sum -c` checks.
-    (directory / CHECKSUM).write_text(f"{_checksum(content)}  {RESULTS}\n")
+def file_name(part: str) -> str:
+    """A part's name as a file's."""
+    return re.sub(r"[^A-Za-z0-9.=+-]+", "_", part)
 
 
-def read(directory: Path) -> xr.Dataset:
-    """Read what `write` wrote.
+@contextlib.contextmanager
+def opened(directory: Path, spec: str, say: Callable[[str], None] = print) -> Iterator[Store]:
+    """The store in `directory`, for this run alone.
+
+    Args:
+        directory: Made if it is not there.
+        spec: All that the parts depend on, as text. Parts of another spec are set aside, whole.
+        say: Where to tell what was found.
 
     Raises:
-        ExperimentError: There is nothing, or it is damaged, or it is something else.
+        ExperimentError: Another process uses it, or it cannot be written.
     """
-    path = directory / RESULTS
-    try:
-        content = path.read_bytes()
-        told = (directory / CHECKSUM).read_text(errors="replace").split()[:1]
-    except OSError as error:
-        raise ExperimentError(f"no results in {directory}: {one_line(error)}") from error
-    if told != [_checksum(content)]:
-        raise ExperimentError(f"{path} is damaged: its checksum is not the one in {CHECKSUM}; run the study again")
-    try:
-        dataset = xr.load_dataset(io.BytesIO(content), engine="h5netcdf")
-    except Exception as error:  # a file that is no netCDF surfaces as many kinds
-        raise ExperimentError(f"cannot read {path}: {one_line(error)}") from error
-    missing = (VARIABLES - set(dataset.data_vars)) | (COORDINATES - set(dataset.coords))
-    if missing:
-        raise ExperimentError(f"{path} is not a comparison of optimizers: it lacks {', '.join(sorted(missing))}")
-    return dataset
+    with contextlib.ExitStack() as stack:
+
+        def open_first() -> None:
+            try:
+                directory.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(_alone(directory))
+                _prepare(directory, spec, say)
+            except OSError as error:
+                raise ExperimentError(f"cannot write to {directory}: {one_line(error)}") from error
+
+        distributed.from_first(open_first)
+        yield Store(directory, say)
 
 
-def _checksum(content: bytes | memoryview) -> str:
-    return hashlib.sha256(content).hexdigest()
+def is_used(directory: Path) -> bool:
+    """Whether a process is at work on the store in `directory`."""
+    try:
+        handle = os.open(_lock(directory), os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold the lock, which the system takes back from a process that dies."""
+    handle = os.open(_lock(directory), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if not _taken(handle):
+            pid = os.pread(handle, 32, 0).decode(errors="replace").strip()
+            raise ExperimentError(
+                f"another run is at work in {directory} (process {pid or 'unknown'}); wait for it, see how far it is "
+                "with: python -m experiments status, or give --results another directory"
+            )
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _taken(handle: int) -> bool:
+    """Take the lock, if it can be had in time."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(PATIENCE / 20)
+        else:
+            return True
+
+
+def _lock(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name}.{LOCK}")
+
+
+def _prepare(directory: Path, spec: str, say: Callable[[str], None]) -> None:
+    """An empty directory with this spec, or one whose parts are of this spec. The lock must be held."""
+    directory.mkdir(exist_ok=True)
+    atomic.remove_leftovers(directory)
+    try:
+        same = (directory / SPEC).read_text(errors="replace") == spec
+    except FileNotFoundError:
+        same = not any(directory.iterdir())
+    if not same:
+        aside = sealed.set_aside(directory, "former")
+        say(f"{directory} was made with other settings or data; it is now {aside.name}")
+        directory.mkdir()
+    with atomic.new_file(directory / SPEC) as temporary:
+        temporary.write_text(spec)

@@ -1,138 +1,247 @@
-"""All learning rates and seeds of an optimizer in one compiled program.
+"""All learning rates and seeds of a method in one compiled program, which can stop and go on.
 
-Seeds are the outer `vmap` and learning rates the inner one: the rates of one seed then share their batches,
-and the products of one batch with all their first-layer weights become one large matrix product.
+A sweep is advanced in calls of a few epochs. Between two of them progress is shown and a checkpoint is kept.
+The program is compiled once for a model and a kind of optimizer: rates and seeds are data.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 import gradtx
+from experiments import distributed
+from experiments.checkpoint import Checkpoint
 from experiments.data import Examples
-from experiments.models import Classifier, Params
-from experiments.train import Curves, Problem, Run, advance, batches, begin, evaluate, initial_params
+from experiments.lanes import RATE, SEED, Mode, Plan, fetch
+from experiments.methods import Method
+from experiments.models import Classifier, Variables
+from experiments.train import Curves, Order, Problem, Run, advance, begin, draw, evaluate, initial
 
-LANES = ("seed", "learning_rate")
+LANES = (SEED, RATE)
+ROOT_SEED = 20161207
 CALLS = 10
-"""A sweep is advanced in about as many calls, between which progress can be shown."""
+"""Side by side, a sweep is advanced in about as many calls; one lane after the other, each call is one epoch."""
+SECONDS_BETWEEN_CHECKPOINTS = 2.0
+"""A checkpoint is not kept more often; so at most this, or the running call, is lost."""
+
+
+Seed = Int[Array, ""]
+Seeds = Int[Array, " seeds"]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Trained lanes.
+    """What to train: every rate with every seed.
 
     Attributes:
-        curves: Dims (seed, learning_rate, epoch), and `diverged` (seed, learning_rate): a loss was not finite.
-        params: Where to evaluate. Leaves lead with the axes (seed, learning_rate).
+        problem: What to train on.
+        method: What each lane trains with.
+        rates: Learning rates.
+        seeds: For each, the number that its random numbers are made of.
+        epochs: How long.
+        mode: How lanes share a device.
+        width: Lanes of rates that its program has at least. What is too much is never trained: it begins as diverged.
+        test: Read after the epochs in `tested_at`, and never to choose anything.
+        devices: Where to train; none: on all there are.
     """
 
-    curves: xr.Dataset
-    params: Params
+    problem: Problem
+    method: Method
+    rates: Sequence[float]
+    seeds: Sequence[int]
+    epochs: int
+    mode: Mode
+    width: int = 1
+    test: Examples | None = None
+    tested_at: Sequence[int] = ()
+    devices: Sequence[Any] = ()
 
-    def at(self, learning_rate: float) -> Params:
-        """The parameters trained with one rate; leaves lead with the axis seed."""
-        index = self.curves.indexes["learning_rate"].get_loc(learning_rate)
-        return jax.tree.map(lambda leaf: leaf[:, index], self.params)
+    @property
+    def plan(self) -> Plan:
+        """Where the lanes run."""
+        return Plan.of(self.mode, len(self.seeds), len(self.rates), self.width, self.devices)
+
+    @property
+    def stride(self) -> int:
+        """Epochs a call: all calls equal, so that one program does them all."""
+        if self.mode == "map":
+            return 1
+        most = max(1, self.epochs // CALLS)
+        ends = (self.epochs, *self.tested_at)
+        return max(stride for stride in range(1, most + 1) if all(end % stride == 0 for end in ends))
+
+    @property
+    def cost(self) -> float:
+        """Lanes times epochs."""
+        return float(len(self.rates) * len(self.seeds) * self.epochs)
 
 
-def sweep(
-    problem: Problem,
-    tx: gradtx.GradientTransformation,
-    rates: Sequence[float],
-    keys: Key[Array, " seeds"],
-    epochs: int,
-    on_epochs: Callable[[int], None] = lambda _: None,
-) -> Sweep:
-    """Train every rate with every key.
+class Tests(NamedTuple):
+    """What is measured after the epochs in `tested_at`: on the test split, and the loss on all training images."""
+
+    test_loss: Float[Array, " tests"]
+    test_accuracy: Float[Array, " tests"]
+    full_train_loss: Float[Array, " tests"]
+
+
+class _Progress(NamedTuple):
+    """All that a sweep has to remember; what a checkpoint holds. Figures are NaN where they are not known yet."""
+
+    runs: Run
+    curves: Curves
+    tests: Tests
+    seconds: Float[np.ndarray, ""]
+    fastest: Float[np.ndarray, ""]
+
+
+def run(
+    sweep: Sweep, checkpoint: Checkpoint | None = None, on_epochs: Callable[[int], None] = lambda _: None
+) -> xr.Dataset:
+    """Train, or go on where the checkpoint is.
 
     Args:
-        problem: What to train on.
-        tx: What each lane trains with, but for its learning rate.
-        rates: Learning rates.
-        keys: One for each seed.
-        epochs: How long.
-        on_epochs: Called from time to time with the number of epochs done since the last call.
+        sweep: What to train.
+        checkpoint: Keeps the state; None keeps nothing.
+        on_epochs: Called with the number of epochs done since the last call.
+
+    Returns:
+        The curves (seed, learning_rate, epoch), the tests (seed, learning_rate, tested_epoch), and `diverged`
+        (seed, learning_rate): a loss was not finite. Attributes: `seconds` of training, compilation included, and
+        `epoch_seconds`, of one epoch of one lane in the fastest call.
     """
-    txs = tx.replace(learning_rate=np.asarray(rates, np.float32))
-    runs = _begin(txs, _initial_params(problem, keys))
-    stride, parts = stride_of(epochs), []
-    for first in range(0, epochs, stride):
-        order = _batches(problem, keys, jnp.asarray(first), stride)
-        runs, curves = _advance(problem, txs, runs, order)
-        parts.append(jax.device_get(curves))
+    plan, stride = sweep.plan, sweep.stride
+    rates = np.asarray([*sweep.rates, *[sweep.rates[-1]] * (plan.width - plan.rates)], np.float32)
+    txs = plan.put(sweep.method.lanes(rates, sweep.problem.steps * sweep.epochs), RATE)
+    wanted = plan.put(np.arange(plan.width) < plan.rates, RATE)
+    seeds, problem = plan.put(np.asarray(sweep.seeds, np.uint32), SEED), plan.put(sweep.problem)
+    runs = _begin(plan, txs, wanted, _initial(plan, sweep.problem.model, seeds))
+    now = _Progress(runs, *_unknown(sweep), np.zeros(()), np.full((), np.inf))
+    done = 0
+    if checkpoint is not None and (saved := checkpoint.load(now)) is not None:
+        now, done = saved
+        now = now._replace(runs=plan.put(now.runs, *LANES))
+        on_epochs(done)
+    kept = time.monotonic()
+    while done < sweep.epochs:
+        start = time.perf_counter()
+        order = _draw(plan, problem, seeds, np.asarray(done, np.int32), stride)
+        runs, curves = _advance(plan, problem, txs, now.runs, order)
+        for whole, part in zip(now.curves, fetch(curves), strict=True):
+            whole[..., done : done + stride] = part[:, : plan.rates]
+        fastest = np.minimum(now.fastest, time.perf_counter() - start)
+        done += stride
+        if sweep.test is not None and done in sweep.tested_at:
+            measured = _measure(plan, problem, plan.put(sweep.test), txs, runs)
+            for whole, part in zip(now.tests, fetch(measured), strict=True):
+                whole[..., list(sweep.tested_at).index(done)] = part[:, : plan.rates]
+        now = now._replace(runs=runs, seconds=now.seconds + (time.perf_counter() - start), fastest=fastest)
+        is_due = time.monotonic() - kept > SECONDS_BETWEEN_CHECKPOINTS
+        if checkpoint is not None and done < sweep.epochs and distributed.agreed(is_due):
+            checkpoint.save(now._replace(runs=fetch(runs)), done, sweep.epochs)
+            kept = time.monotonic()
         on_epochs(stride)
-    return Sweep(_label(parts, rates), _eval_params(txs, runs))
+    lane_seconds = float(now.fastest) / (plan.rates * plan.seeds * stride)
+    return _label(sweep, now.curves, now.tests, seconds=float(now.seconds), epoch_seconds=lane_seconds)
 
 
-def stride_of(epochs: int) -> int:
-    """Epochs a call: all calls equal, so that one program does them all, and at least `CALLS` where that can be."""
-    most = max(1, epochs // CALLS)
-    return max(stride for stride in range(1, most + 1) if epochs % stride == 0)
+def untrained(sweep: Sweep) -> xr.Dataset:
+    """What `run` returns, of lanes that cannot be trained: NaN, and diverged."""
+    curves, tests = _unknown(sweep)
+    return _label(sweep, curves, tests, seconds=0.0, epoch_seconds=float("nan"))
 
 
-@partial(jax.jit, static_argnames="model")
-def test_accuracy(model: Classifier, params: Params, test: Examples) -> Float[Array, " seeds"]:
-    """The accuracy on the test split of each seed's parameters."""
-    return jax.vmap(lambda params: evaluate(model, params, test)[1])(params)
+def _unknown(sweep: Sweep) -> tuple[Curves, Tests]:
+    lanes = (len(sweep.seeds), len(sweep.rates))
+
+    def nan(length: int) -> Any:
+        return np.full((*lanes, length), np.nan, np.float32)
+
+    return Curves(*[nan(sweep.epochs) for _ in Curves._fields]), Tests(
+        *[nan(len(sweep.tested_at)) for _ in Tests._fields]
+    )
 
 
-def _map_lanes(function: Callable, txs: gradtx.GradientTransformation, *axes: int | None) -> Callable:
-    """`function(tx, *arguments)` over seeds (outer) and rates (inner); `axes`: what arguments have for the rates."""
-    over_rates = jax.vmap(function, in_axes=(gradtx.batch_axes(txs), *axes))
-    return jax.vmap(partial(over_rates, txs))
+# What depends on seeds alone is apart from what depends on the method: it is compiled once for all methods.
 
 
-@jax.jit
-def _initial_params(problem: Problem, keys: Key[Array, " seeds"]) -> Params:
-    return jax.vmap(partial(initial_params, problem))(keys)
+@partial(jax.jit, static_argnames=("plan", "model"))
+def _initial(plan: Plan, model: Classifier, seeds: Seeds) -> Variables:
+    return plan.spread(plan.each(lambda seed: initial(model, _key(seed))), SEED, out=SEED)(seeds)
 
 
-@partial(jax.jit, static_argnames="epochs")
-def _batches(
-    problem: Problem, keys: Key[Array, " seeds"], first_epoch: Int[Array, ""], epochs: int
-) -> Int[Array, "seeds epochs batches batch"]:
-    return jax.vmap(lambda key: batches(problem, key, first_epoch, epochs))(keys)
+@partial(jax.jit, static_argnames=("plan", "epochs"))
+def _draw(plan: Plan, problem: Problem, seeds: Seeds, first_epoch: Int[Array, ""], epochs: int) -> Order:
+    def block(problem: Problem, seeds: Seeds, first_epoch: Int[Array, ""]) -> Order:
+        return jax.vmap(lambda seed: draw(problem, _key(seed), first_epoch, epochs))(seeds)
+
+    return plan.spread(block, None, SEED, None, out=SEED)(problem, seeds, first_epoch)
 
 
-@jax.jit
-def _begin(txs: gradtx.GradientTransformation, params: Params) -> Run:
-    return _map_lanes(begin, txs, None)(params)
+@partial(jax.jit, static_argnames="plan")
+def _begin(plan: Plan, txs: gradtx.GradientTransformation, wanted: Bool[Array, " rates"], variables: Variables) -> Run:
+    def block(txs: gradtx.GradientTransformation, wanted: Bool[Array, " rates"], variables: Variables) -> Run:
+        def of_seed(variables: Variables) -> Run:
+            return plan.each(lambda tx, wanted: begin(tx, variables)._replace(diverged=~wanted))(txs, wanted)
+
+        return plan.each(of_seed)(variables)
+
+    return plan.spread(block, RATE, RATE, SEED)(txs, wanted, variables)
 
 
-@partial(jax.jit, donate_argnames="runs")
+@partial(jax.jit, static_argnames="plan", donate_argnames="runs")
 def _advance(
-    problem: Problem,
-    txs: gradtx.GradientTransformation,
-    runs: Run,
-    order: Int[Array, "seeds epochs batches batch"],
+    plan: Plan, problem: Problem, txs: gradtx.GradientTransformation, runs: Run, order: Order
 ) -> tuple[Run, Curves]:
-    return _map_lanes(partial(advance, problem), txs, 0, None)(runs, order)
+    def block(problem: Problem, txs: gradtx.GradientTransformation, runs: Run, order: Order) -> tuple[Run, Curves]:
+        def of_seed(runs: Run, order: Order) -> tuple[Run, Curves]:
+            # The rates of a seed share its batches: `order` is not an argument of the inner map.
+            train = partial(advance, problem, order=order, branch=plan.mode == "map")
+            return plan.each(lambda tx, run: train(tx, run))(txs, runs)
+
+        return plan.each(of_seed)(runs, order)
+
+    return plan.spread(block, None, RATE, LANES, SEED)(problem, txs, runs, order)
 
 
-@jax.jit
-def _eval_params(txs: gradtx.GradientTransformation, runs: Run) -> Params:
-    return _map_lanes(lambda tx, run: tx.eval_params(run.params, run.state), txs, 0)(runs)
+@partial(jax.jit, static_argnames="plan")
+def _measure(plan: Plan, problem: Problem, test: Examples, txs: gradtx.GradientTransformation, runs: Run) -> Tests:
+    def block(problem: Problem, test: Examples, txs: gradtx.GradientTransformation, runs: Run) -> Tests:
+        def lane(tx: gradtx.GradientTransformation, run: Run) -> Tests:
+            point = tx.eval_params(run.params, run.state)
+            train_loss, _ = evaluate(problem.model, point, run.stats, problem.train)
+            loss, accuracy = evaluate(problem.model, point, run.stats, test)
+            return Tests(*(jnp.where(run.diverged, jnp.nan, value) for value in (loss, accuracy, train_loss)))
+
+        return plan.each(lambda runs: plan.each(lane)(txs, runs))(runs)
+
+    return plan.spread(block, None, None, RATE, LANES)(problem, test, txs, runs)
 
 
-def _label(parts: Sequence[Curves], rates: Sequence[float]) -> xr.Dataset:
-    joined = {name: np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in Curves._fields}
-    finite = np.isfinite(joined["train_loss"]) & np.isfinite(joined["validation_loss"])
-    seeds, _, epochs = finite.shape
+def _key(seed: Seed) -> Key[Array, ""]:
+    return jax.random.fold_in(jax.random.key(ROOT_SEED), seed)
+
+
+def _label(sweep: Sweep, curves: Curves, tests: Tests, **told: float) -> xr.Dataset:
+    finite = np.isfinite(curves.train_loss) & np.isfinite(curves.validation_loss)
     return xr.Dataset(
-        {name: ((*LANES, "epoch"), values) for name, values in joined.items()}
+        {name: ((*LANES, "epoch"), values) for name, values in curves._asdict().items()}
+        | {name: ((*LANES, "tested_epoch"), values) for name, values in tests._asdict().items()}
         | {"diverged": (LANES, ~finite.all(axis=-1))},
         coords={
-            "seed": np.arange(seeds),
-            "learning_rate": np.asarray(rates, np.float64),
-            "epoch": np.arange(1, epochs + 1),
+            SEED: np.asarray(sweep.seeds),
+            RATE: np.asarray(sweep.rates, np.float64),
+            "epoch": np.arange(1, sweep.epochs + 1),
+            "tested_epoch": np.asarray(sweep.tested_at, np.int64),
         },
+        attrs=told,
     )

@@ -1,40 +1,62 @@
 """Training as a pure function of `(tx, key)`.
 
-Data stays on the device and epochs are scans, so that one program trains as long as one likes, and `vmap`
-over `tx` and `key` trains a sweep. All randomness (initial parameters, order of the examples) comes from `key`:
-two optimizers given the same key meet the same numbers.
+Data stays on the device and epochs are scans, so that one program trains as long as one likes, and mapping it
+over `tx` and `key` trains a sweep. All randomness (initial parameters, order of the examples, augmentation) comes from
+`key`: two optimizers given the same key meet the same numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 import gradtx
 from experiments.data import Examples
-from experiments.models import Classifier, Params
+from experiments.models import Classifier, Params, Stats, Variables
+
+EVALUATED_AT_ONCE = 1000
+"""Images, so that the memory of an evaluation does not grow with the data set."""
+
+Images = Float[Array, "n height width channels"]
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Problem:
-    """What is minimised: the mean cross-entropy of a classifier, by mini-batches. The data are its leaves."""
+    """What is minimised: the mean cross-entropy of a classifier, by mini-batches. The data are its leaves.
+
+    Attributes:
+        augment: Changes the images of a batch at random, given a key.
+    """
 
     model: Classifier = field(metadata={"static": True})
     batch_size: int = field(metadata={"static": True})
     train: Examples
     validation: Examples
+    augment: Callable[[Key[Array, ""], Images], Images] | None = field(default=None, metadata={"static": True})
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch. What does not fill the last batch is left out."""
+        return len(self.train.labels) // self.batch_size
 
 
 class Run(NamedTuple):
-    """All that training carries from one epoch to the next."""
+    """All that training carries from one epoch to the next.
+
+    A run whose loss was not finite has `diverged`: it is not trained any further, and reports NaN.
+    """
 
     params: Params
+    stats: Stats
     state: Any
+    diverged: Bool[Array, ""]
 
 
 class Curves(NamedTuple):
@@ -49,69 +71,113 @@ class Curves(NamedTuple):
     validation_accuracy: Float[Array, " epochs"]
 
 
+class Order(NamedTuple):
+    """What a seed draws for an epoch: which examples each step sees, and the key of its augmentation."""
+
+    indices: Int[Array, "*epochs steps batch"]
+    keys: Key[Array, "*epochs steps"]
+
+
 def train(problem: Problem, tx: gradtx.GradientTransformation, key: Key[Array, ""], epochs: int) -> tuple[Run, Curves]:
     """Train from the start. A sweep does the same in pieces, for many `tx` and keys at once."""
-    run = begin(tx, initial_params(problem, key))
-    return advance(problem, tx, run, batches(problem, key, jnp.asarray(0), epochs))
+    run = begin(tx, initial(problem.model, key))
+    return advance(problem, tx, run, draw(problem, key, jnp.asarray(0), epochs))
 
 
-def initial_params(problem: Problem, key: Key[Array, ""]) -> Params:
+def initial(model: Classifier, key: Key[Array, ""]) -> Variables:
     """Where every optimizer starts that is given this key."""
-    return problem.model.init(jax.random.fold_in(key, 0))
+    return model.init(jax.random.fold_in(key, 0))
 
 
-def begin(tx: gradtx.GradientTransformation, params: Params) -> Run:
+def begin(tx: gradtx.GradientTransformation, variables: Variables) -> Run:
     """The run before its first epoch."""
-    return Run(params, tx.init(params))
+    return Run(*variables, tx.init(variables.params), jnp.asarray(False))
 
 
-def batches(
-    problem: Problem, key: Key[Array, ""], first_epoch: Int[Array, ""], epochs: int
-) -> Int[Array, "epochs batches batch"]:
-    """Indices of the examples, each once an epoch, in an order that depends on `key` and the epoch's number alone.
+def draw(problem: Problem, key: Key[Array, ""], first_epoch: Int[Array, ""], epochs: int) -> Order:
+    """Each example once an epoch, in an order that depends on `key` and the epoch's number alone.
 
-    So many short calls and one long call give the same run. What does not fill the last batch is left out.
+    So many short calls and one long call give the same run.
     """
-    examples = len(problem.train.labels)
-    whole = examples // problem.batch_size * problem.batch_size
+    examples, steps = len(problem.train.labels), problem.steps
 
-    def epoch(number: Int[Array, ""]) -> Int[Array, "batches batch"]:
-        order = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 1), number), examples)
-        return order[:whole].reshape(-1, problem.batch_size)
+    def epoch(number: Int[Array, ""]) -> Order:
+        order_key, augment_key = (jax.random.fold_in(jax.random.fold_in(key, use), number) for use in (1, 2))
+        order = jax.random.permutation(order_key, examples)
+        return Order(
+            order[: steps * problem.batch_size].reshape(steps, -1),
+            jax.random.split(augment_key, steps),
+        )
 
     return jax.vmap(epoch)(first_epoch + jnp.arange(epochs))
 
 
 def advance(
-    problem: Problem, tx: gradtx.GradientTransformation, run: Run, order: Int[Array, "epochs batches batch"]
+    problem: Problem, tx: gradtx.GradientTransformation, run: Run, order: Order, *, branch: bool = True
 ) -> tuple[Run, Curves]:
-    """Train for the epochs in `order`."""
+    """Train for the epochs in `order`.
 
-    def step(run: Run, batch: Int[Array, " batch"]) -> tuple[Run, Float[Array, ""]]:
-        examples = Examples(problem.train.images[batch], problem.train.labels[batch])
+    Args:
+        problem: What to train on.
+        tx: What to train with.
+        run: Where training stands.
+        order: What `draw` gave.
+        branch: Whether a diverged run is skipped by a branch; else it is masked. Under `vmap` a branch would be a mask
+            as well, and have a copy of the data for each lane.
+    """
+
+    def step(run: Run, batch: Order) -> tuple[Run, Float[Array, ""]]:
+        examples = _batch(problem, batch)
         point = tx.gradient_params(run.params, run.state)
-        loss, gradients = jax.value_and_grad(mean_loss, argnums=1)(problem.model, point, examples)
+        (loss, stats), gradients = jax.value_and_grad(_objective, argnums=1, has_aux=True)(
+            problem.model, point, run.stats, examples
+        )
         updates, state = tx.update(gradients, run.state, run.params, value=loss)
-        return Run(gradtx.apply_updates(run.params, updates), state), loss
+        return Run(gradtx.apply_updates(run.params, updates), stats, state, run.diverged), loss
 
-    def epoch(run: Run, order: Int[Array, "batches batch"]) -> tuple[Run, Curves]:
+    def epoch(run: Run, order: Order) -> tuple[Run, Curves]:
         run, losses = jax.lax.scan(step, run, order)
-        loss, accuracy = evaluate(problem.model, tx.eval_params(run.params, run.state), problem.validation)
-        return run, Curves(losses.mean(), loss, accuracy)
+        loss, accuracy = evaluate(problem.model, tx.eval_params(run.params, run.state), run.stats, problem.validation)
+        curves = Curves(losses.mean(), loss, accuracy)
+        return run._replace(diverged=~(jnp.isfinite(curves.train_loss) & jnp.isfinite(loss))), curves
 
-    return jax.lax.scan(epoch, run, order)
+    def skip(run: Run, order: Order) -> tuple[Run, Curves]:
+        return run, Curves(*[jnp.full((), jnp.nan, jnp.float32)] * len(Curves._fields))
+
+    def epoch_or_skip(run: Run, order: Order) -> tuple[Run, Curves]:
+        if branch:
+            return jax.lax.cond(run.diverged, skip, epoch, run, order)
+        return jax.tree.map(partial(jnp.where, run.diverged), skip(run, order), epoch(run, order))
+
+    return jax.lax.scan(epoch_or_skip, run, order)
 
 
-def mean_loss(model: Classifier, params: Params, examples: Examples) -> Float[Array, ""]:
-    """Mean cross-entropy, in nats."""
-    return _cross_entropy(model.apply(params, examples.images), examples.labels).mean()
+def evaluate(
+    model: Classifier, params: Params, stats: Stats, examples: Examples, at_once: int = EVALUATED_AT_ONCE
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean cross-entropy and accuracy; of at most `at_once` images at a time."""
+    count = len(examples.labels)
+    size = max(size for size in range(1, min(count, at_once) + 1) if count % size == 0)
+
+    def chunk(examples: Examples) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        logits, _ = model.apply(params, stats, examples.images)
+        right = logits.argmax(-1) == examples.labels
+        return _cross_entropy(logits, examples.labels).mean(), right.mean()
+
+    chunks = jax.tree.map(lambda part: part.reshape(-1, size, *part.shape[1:]), examples)
+    loss, accuracy = jax.lax.map(chunk, chunks)
+    return loss.mean(), accuracy.mean()
 
 
-def evaluate(model: Classifier, params: Params, examples: Examples) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean cross-entropy and accuracy."""
-    logits = model.apply(params, examples.images)
-    right = logits.argmax(-1) == examples.labels
-    return _cross_entropy(logits, examples.labels).mean(), right.mean()
+def _batch(problem: Problem, batch: Order) -> Examples:
+    images, labels = problem.train.images[batch.indices], problem.train.labels[batch.indices]
+    return Examples(images if problem.augment is None else problem.augment(batch.keys, images), labels)
+
+
+def _objective(model: Classifier, params: Params, stats: Stats, examples: Examples) -> tuple[Float[Array, ""], Stats]:
+    """Mean cross-entropy, in nats, plus the model's penalty."""
+    logits, stats = model.apply(params, stats, examples.images, training=True)
+    return _cross_entropy(logits, examples.labels).mean() + model.penalty(params), stats
 
 
 def _cross_entropy(logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -> Float[Array, " n"]:

@@ -1,24 +1,17 @@
-"""Fair tuning: every optimizer gets the same grid of learning rates, and the same rule to extend it.
+"""Fair tuning: every method gets the same grid of learning rates, and the same rule to extend it.
 
 The chosen rate has the highest validation accuracy after the last epoch, as a mean over the seeds.
 While it lies at an edge of what was tried, `EXTENSION` more points are tried beyond that edge.
-The test split is read once, for the chosen rate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, Key
-
-import gradtx
-from experiments.data import Examples
-from experiments.sweep import sweep, test_accuracy
-from experiments.train import Problem
 
 EXTENSION = 2
 MOST_EXTENSIONS = 3
@@ -30,7 +23,7 @@ Edge = Literal["low", "high"]
 class Grid:
     """Learning rates 10^(i / per_decade) for i = lowest, ..., highest.
 
-    Points are known by their integers, so that grids extended for different optimizers share them exactly.
+    Points are known by their integers, so that grids extended for different methods share them exactly.
     """
 
     lowest: int
@@ -41,6 +34,11 @@ class Grid:
     def rates(self) -> list[float]:
         """The rates, from low to high, to two digits."""
         return [float(f"{10 ** (i / self.per_decade):.1e}") for i in range(self.lowest, self.highest + 1)]
+
+    def resized(self, points: int) -> Grid:
+        """As many points around the same centre; where it falls between two, the lower one."""
+        lowest = self.lowest + (len(self.rates) - points) // 2
+        return Grid(lowest, lowest + points - 1, self.per_decade)
 
     def extended(self, edge: Edge) -> tuple[Grid, Grid]:
         """This grid with `EXTENSION` more points on one side, and those points alone."""
@@ -54,56 +52,34 @@ class Grid:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning an optimizer gave.
+    """What tuning a method gave.
 
     Attributes:
-        curves: As in `Sweep`, over all rates that were tried.
+        curves: As `sweep.run` returns them, over all rates that were tried.
         chosen: The chosen rate; None if every rate diverged.
         edge: The edge at which the choice still lies after the last extension.
-        test_accuracy: With the chosen rate, for each seed; NaN if there is none.
     """
 
     curves: xr.Dataset
     chosen: float | None
     edge: Edge | None
-    test_accuracy: Float[np.ndarray, " seeds"]
 
 
-def tune(
-    problem: Problem,
-    test: Examples,
-    tx: gradtx.GradientTransformation,
-    grid: Grid,
-    keys: Key[Array, " seeds"],
-    epochs: int,
-    on_extension: Callable[[], None] = lambda: None,
-    on_epochs: Callable[[int], None] = lambda _: None,
-) -> Tuned:
-    """Sweep, extend, choose, and test.
+def tune(grid: Grid, train: Callable[[Sequence[float]], xr.Dataset]) -> Tuned:
+    """Train, extend, and choose.
 
     Args:
-        problem: What to train on.
-        test: Read for the chosen rate only.
-        tx: The optimizer, at any learning rate.
         grid: The rates to begin with.
-        keys: One for each seed.
-        epochs: How long each lane trains.
-        on_extension: Called before each further sweep, which has as many epochs as the first.
-        on_epochs: See `sweep`.
+        train: Trains with some rates. Called for the grid, then for each extension.
     """
-    sweeps = [sweep(problem, tx, grid.rates, keys, epochs, on_epochs)]
-    curves = sweeps[0].curves
-    while (edge := edge_of_choice(curves)) and len(sweeps) <= MOST_EXTENSIONS:
-        on_extension()
+    tried = [train(grid.rates)]
+    curves = tried[0]
+    while (edge := edge_of_choice(curves)) and len(tried) <= MOST_EXTENSIONS:
         grid, further = grid.extended(edge)
-        sweeps.append(sweep(problem, tx, further.rates, keys, epochs, on_epochs))
-        curves = xr.concat([one.curves for one in sweeps], "learning_rate").sortby("learning_rate")
-    chosen = choose(curves)
-    if chosen is None:
-        return Tuned(curves, None, edge, np.full(len(keys), np.nan))
-    (winner,) = (one for one in sweeps if chosen in one.curves.learning_rate.values)
-    accuracy = test_accuracy(problem.model, winner.at(chosen), test)
-    return Tuned(curves, chosen, edge, np.asarray(accuracy, np.float64))
+        tried.append(train(further.rates))
+        seconds = sum(one.attrs["seconds"] for one in tried)
+        curves = xr.concat(tried, "learning_rate").sortby("learning_rate").assign_attrs(seconds=seconds)
+    return Tuned(curves, choose(curves), edge)
 
 
 def choose(curves: xr.Dataset) -> float | None:

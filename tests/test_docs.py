@@ -19,7 +19,7 @@ import gradtx.interop
 import gradtx.testing
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "results").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "results").rglob("*.md")])
 
 # A rename is a conscious act: it changes this list.
 PUBLIC = [

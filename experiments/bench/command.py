@@ -17,7 +17,7 @@ from experiments.errors import ExperimentError, one_line
 WIDTH = 110  # of a table, where no terminal sets one
 RESULTS = Path("results", "bench")
 FREE_BYTES = 10_000_000  # far more than any report
-ROUNDS: Mapping[str, int] = {"step": 21, "sweep": 3, "train": 15, "eager": 21}
+ROUNDS: Mapping[str, int] = {"step": 21, "sweep": 7, "train": 15, "eager": 21}
 SMOKE_ROUNDS = 2
 
 Name = Literal["step", "sweep", "train", "eager"]

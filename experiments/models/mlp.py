@@ -17,7 +17,9 @@ class MLP(nnx.Module):
     def __init__(self, sizes: tuple[int, ...], rngs: nnx.Rngs):
         self.layers = nnx.List([nnx.Linear(fan_in, fan_out, rngs=rngs) for fan_in, fan_out in pairwise(sizes)])
 
-    def __call__(self, images: Float[Array, "n height width channels"]) -> Float[Array, "n classes"]:
+    def __call__(
+        self, images: Float[Array, "n height width channels"], *, training: bool = False
+    ) -> Float[Array, "n classes"]:
         *hidden, last = self.layers
         x = images.reshape(images.shape[0], -1)
         for layer in hidden:

@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 from experiments.errors import ExperimentError
-from experiments.studies import mnist_logistic, quickstart
-from experiments.studies.study import TIERS as TIERS
-from experiments.studies.study import Study as Study
-from experiments.studies.study import Tier as Tier
-from experiments.studies.study import TierName as TierName
+from experiments.studies import (
+    batching,
+    bowl_adaptive,
+    bowl_momentum,
+    bowl_rates,
+    cifar_resnet,
+    conventions,
+    deepobs,
+    mnist_lenet,
+    mnist_logistic,
+    mnist_mlp,
+    quickstart,
+    saddle,
+)
+from experiments.study import TIERS as TIERS
+from experiments.study import Study as Study
+from experiments.study import TierName as TierName
 
-STUDIES: dict[str, Study] = {study.name: study for study in (quickstart.STUDY, mnist_logistic.STUDY)}
+STUDIES: dict[str, Study[Any]] = {
+    study.name: study
+    for study in (
+        quickstart.STUDY,
+        bowl_rates.STUDY,
+        bowl_momentum.STUDY,
+        bowl_adaptive.STUDY,
+        saddle.STUDY,
+        mnist_logistic.STUDY,
+        mnist_mlp.STUDY,
+        mnist_lenet.STUDY,
+        cifar_resnet.STUDY,
+        deepobs.FASHION_2C2D,
+        deepobs.CIFAR_3C3D,
+        batching.STUDY,
+        conventions.STUDY,
+    )
+}
 
 
-def find(name: str) -> Study:
+def find(name: str) -> Study[Any]:
     """The study of that name. Raises ExperimentError with the nearest name, if there is none."""
     if name not in STUDIES:
         close = difflib.get_close_matches(name, STUDIES, n=1)
@@ -23,7 +53,7 @@ def find(name: str) -> Study:
     return STUDIES[name]
 
 
-def find_tier(study: Study, name: str) -> tuple[TierName, Tier]:
+def find_tier(study: Study[Any], name: str) -> tuple[TierName, Any]:
     """The tier of that name. Raises ExperimentError if the study has none such."""
     for tier_name, tier in study.tiers.items():
         if tier_name == name:

@@ -41,17 +41,23 @@ def check_rank(name: str, value: Any) -> None:
         )
 
 
-def aligned(names: Sequence[str], trees: Sequence[Any], optional: int) -> tuple[Any, list[list[Any]]]:
-    """The leaves of each tree, corresponding, and the structure to put new ones into.
+Kind = tuple[tuple[int, ...], np.dtype | None] | None
+"""A leaf's shape and dtype (`None` for a Python number's); `None` for an absent leaf."""
+
+
+def aligned(
+    names: Sequence[str], trees: Sequence[Any], optional: int
+) -> tuple[Any, list[tuple[Any, ...]], list[tuple[Kind, ...]]]:
+    """The structure to put new leaves into, and for each place its leaves, one of each tree, and their kinds.
 
     Args:
         names: What messages call the trees.
         trees: At least one.
-        optional: Which tree may have `None` where the others have a leaf; the `None` is then in its list.
+        optional: Which tree may have `None` where the others have a leaf; the `None` is then among the leaves.
 
     Raises:
         ValueError: Structures or shapes differ.
-        TypeError: A leaf of the first tree is not floating or complex.
+        TypeError: A leaf is not floating or complex.
     """
     columns, structures = zip(*map(jax.tree.flatten, trees), strict=True)
     if any(s != structures[0] for s in structures[1:]):
@@ -60,23 +66,28 @@ def aligned(names: Sequence[str], trees: Sequence[Any], optional: int) -> tuple[
         absent = [{i for i, leaf in enumerate(column) if leaf is None} for column in columns]
         if any(s != structures[0] for s in structures[1:]) or not all(a <= absent[optional] for a in absent):
             raise ValueError(_difference(names, trees))
-    shapes = [_shape(leaf) for leaf in columns[0]]
-    for column in columns[1:]:
-        for shape, leaf in zip(shapes, column, strict=True):
-            if _shape(leaf) != shape and shape is not None and leaf is not None:
-                raise ValueError(_difference(names, trees))
-    for name, tree, column in zip(names, trees, columns, strict=False):
-        if not all(leaf is None or _is_number(leaf) for leaf in column):
-            checked_leaves(tree, name)
-    return structures[0], list(columns)
+    # A tracer's shape and dtype are asked for once: with many leaves that is most of what a check costs.
+    kinds = list(zip(*[[_kind(leaf) for leaf in column] for column in columns], strict=True))
+    for kind in set(kinds):
+        known = [each for each in kind if each is not None]
+        if any(shape != known[0][0] for shape, _ in known[1:]):
+            raise ValueError(_difference(names, trees))
+        if any(dtype is None or not _is_inexact(dtype) for _, dtype in known):
+            for name, tree in zip(names, trees, strict=False):
+                checked_leaves(tree, name)
+    return structures[0], list(zip(*columns, strict=True)), kinds
 
 
 def _is_none(leaf: Any) -> bool:
     return leaf is None
 
 
-def _shape(leaf: Any) -> tuple[int, ...] | None:
-    return None if leaf is None else getattr(leaf, "shape", ())
+def _kind(leaf: Any) -> Kind:
+    return None if leaf is None else (_shape(leaf), getattr(leaf, "dtype", None))
+
+
+def _shape(leaf: Any) -> tuple[int, ...]:
+    return getattr(leaf, "shape", ())
 
 
 def _difference(names: Sequence[str], trees: Sequence[Any]) -> str:
@@ -105,4 +116,4 @@ def _by_path(tree: Any) -> dict[str, Any]:
 
 
 def _describe(leaf: Any) -> str:
-    return f"{getattr(leaf, 'dtype', type(leaf).__name__)}{list(_shape(leaf) or ())}"
+    return f"{getattr(leaf, 'dtype', type(leaf).__name__)}{list(_shape(leaf))}"

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from .checks import aligned, check_rank, checked_leaves
+from .checks import Kind, aligned, check_rank, checked_leaves
 from .precision import compute_dtype, in_precision, kernel_dtype, real_dtype, scalar, step_dtype
 
 Kernel = Callable[..., Any]
@@ -55,18 +55,17 @@ def map_leaves(
         TypeError: A leaf is not floating or complex, or not an array.
     """
     width, names = len(trees), _names(kernel)
-    structure, columns = aligned(names, (*trees, *reads), optional)
-    rows = list(zip(*columns, strict=True))
+    structure, rows, kinds = aligned(names, (*trees, *reads), optional)
     if not rows:
         return tuple(trees) if width > 1 else trees[0]
-    for name, value in zip(names[len(columns) :], scalars, strict=False):
+    for name, value in zip(names[len(rows[0]) :], scalars, strict=False):
         check_rank(name, value)
     new: list[Any] = [row[:width] for row in rows]
     one, several = _lifted(kernel, width, tuple(sorted(flags.items())))
     # Once a step and not once a leaf: nearly always there is one dtype.
     converted: dict[np.dtype, tuple[Any, ...]] = {}
-    for (_, *dtypes), group in _groups(rows, optional).items():
-        dtype = kernel_dtype(*dtypes)
+    for kind, group in _groups(kinds, optional).items():
+        dtype = kernel_dtype(*(dtype for _, dtype in kind))
         if dtype not in converted:
             converted[dtype] = tuple(scalar(value, dtype) for value in scalars)
         for indices in _chunks(group):
@@ -80,13 +79,12 @@ def map_leaves(
     return outs if width > 1 else outs[0]
 
 
-def _groups(rows: list[tuple[Any, ...]], optional: int) -> dict[tuple[Any, ...], list[int]]:
+def _groups(kinds: list[tuple[Kind, ...]], optional: int) -> dict[tuple[Any, ...], list[int]]:
     """Row numbers by shape and dtypes; rows that have nothing to do are in no group."""
     groups: dict[tuple[Any, ...], list[int]] = {}
-    for i, row in enumerate(rows):
-        if row[optional] is not None:
-            key = (getattr(row[0], "shape", ()), *[getattr(leaf, "dtype", None) for leaf in row])
-            groups.setdefault(key, []).append(i)
+    for i, kind in enumerate(kinds):
+        if kind[optional] is not None:
+            groups.setdefault(kind, []).append(i)
     return groups
 
 

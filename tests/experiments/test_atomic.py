@@ -32,6 +32,13 @@ def test_a_directory_takes_the_place_of_the_former(tmp_path):
     assert content(tmp_path) == {"deep/run/two.txt": "two"}
 
 
+def test_a_directory_may_have_directories_in_it(tmp_path):
+    with atomic.new_directory(tmp_path / "site") as staged:
+        (staged / "pictures").mkdir()
+        (staged / "pictures" / "a.svg").write_text("picture")
+    assert (tmp_path / "site" / "pictures" / "a.svg").read_text() == "picture"
+
+
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
 def test_a_failure_leaves_the_former_directory(tmp_path, failure):
     with atomic.new_directory(tmp_path / "run") as staged:

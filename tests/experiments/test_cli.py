@@ -4,33 +4,53 @@ import resource
 import subprocess
 import sys
 
+import jax
 import pytest
 import xarray as xr
 
-from experiments import commands, comparison, store
+from experiments import commands, compilation, results, summary
 from experiments.cli import FAILED, INTERRUPTED, main
-from experiments.optimizers import OPTIMIZERS
-from experiments.studies import STUDIES, Study, Tier
-from experiments.studies.quickstart import STUDY
+from experiments.comparison import Stage, Training
+from experiments.findings import SMOKE_WARNING
+from experiments.studies import STUDIES
 from experiments.tuning import Grid
+from tests.experiments import made_up
+from tests.experiments.conftest import stamps
 
-TINY = Tier(epochs=1, seeds=3, batch_size=50, grid=Grid(-1, 1), estimate="no time", train_size=100)
+NAME = "made-up"
+RUN = ["run", NAME, "--tier", "smoke"]
+
+
+class Counted:
+    """A study's run, which tells what it was asked for."""
+
+    def __init__(self):
+        self.tiers = []
+
+    def __call__(self, tier, context):
+        self.tiers.append(tier)
+        context.plan("one lane")
+        return context.store.part("all", lambda checkpoint: made_up.dataset())
+
+
+TIER = Training(
+    {}, epochs=1, seeds=3, batch_size=50, grid=Grid(-2, 2), tuning=Stage(1, 1), mode="map", estimate="no time"
+)
+
+
+@pytest.fixture(autouse=True)
+def no_programs(monkeypatch):
+    """The tests after these shall compile as those before."""
+    monkeypatch.setattr(compilation, "keep_programs", lambda: None)
 
 
 @pytest.fixture
-def tiny(monkeypatch):
-    """The quickstart, made so small that it runs in seconds."""
-    models = {"softmax regression": STUDY.models["softmax regression"]}
-    study = Study("quickstart", "Which?", "digits", models, {"smoke": TINY, "cpu": TINY})
-    monkeypatch.setitem(STUDIES, "quickstart", study)
-    monkeypatch.setattr(comparison, "OPTIMIZERS", {name: OPTIMIZERS[name] for name in ("SGD", "NAG")})
-    return study
-
-
-@pytest.fixture
-def no_training(monkeypatch, results):
-    """A run whose training is made up."""
-    monkeypatch.setattr(commands, "compare", lambda *_: results.copy())
+def counted(monkeypatch) -> Counted:
+    """A study that takes no time."""
+    counted = Counted()
+    study = made_up.study(NAME, tiers={"smoke": TIER, "cpu": TIER}, run=counted)
+    monkeypatch.setitem(STUDIES, NAME, study)
+    return counted
 
 
 def fails(capsys, arguments, *words):
@@ -48,7 +68,6 @@ def test_list(capsys):
     printed = capsys.readouterr().out
     for study in STUDIES.values():
         assert study.name in printed
-        assert study.data in printed
         assert study.tiers["cpu"].estimate in printed
 
 
@@ -60,43 +79,85 @@ def test_help_is_quick():
         "assert not {'jax', 'flax', 'matplotlib', 'xarray'} & set(sys.modules), 'heavy imports'"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    for command in ("list", "run", "report", "bench"):
+    for command in ("list", "run", "status", "report", "bench"):
         assert command in done.stdout
 
 
-def test_run_then_report(tiny, tmp_path, capsys):
-    arguments = ["run", "quickstart", "--tier", "smoke", "--seeds", "2"]
-    assert main([*arguments, "--results", str(tmp_path)]) == 0
+def test_run_again_then_report(counted, tmp_path, capsys):
+    arguments = [*RUN, "--seeds", "2", "--budget", "3"]
+    where = ["--results", str(tmp_path)]
+    assert main([*arguments, *where]) == 0
     captured = capsys.readouterr()
-    directory = tmp_path / "quickstart" / "smoke"
-    assert str(directory) in captured.out
-    assert "smoke: a small subset, not a result" in captured.out
+    place = tmp_path / NAME / "smoke"
+    assert str(place) in captured.out
+    assert SMOKE_WARNING in captured.out
+    assert "Plan: one lane." in captured.out
     assert captured.err == ""
-    names = ["figure.png", "figure.svg", "results.nc", "results.nc.sha256", "summary.json", "table.md"]
-    assert sorted(file.name for file in directory.iterdir()) == names
-
-    written = store.read(directory)
-    assert written.sizes["seed"] == 2
+    assert (counted.tiers[0].seeds, counted.tiers[0].grid) == (2, Grid(-1, 1))
+    names = ["line.png", "line.svg", "results.nc", "results.nc.sha256", "summary.json", "table.md"]
+    assert sorted(file.name for file in place.iterdir()) == names
+    written = results.read(place)
     assert written.attrs["command"] == f"python -m experiments {' '.join(arguments)}"
-    assert {"gradtx_version", "jax_version", "commit", "device", "date", "data_fingerprint"} <= set(written.attrs)
+    assert {"gradtx_version", "jax_version", "commit", "device", "date", "spec"} <= set(written.attrs)
 
-    table = captured.out[captured.out.index("quickstart (smoke") :].split("Done in")[0]
-    (directory / "figure.png").unlink()
-    assert main(["report", "quickstart", "--results", str(tmp_path)]) == 0
-    assert table in capsys.readouterr().out
-    assert (directory / "figure.png").exists()
-    xr.testing.assert_identical(store.read(directory), written)
+    before = stamps(tmp_path)
+    assert main([*arguments, *where]) == 0
+    printed = capsys.readouterr().out
+    assert "It is finished: nothing is left to do" in printed
+    assert f"{place}\n{place}.parts\n" in printed
+    assert len(counted.tiers) == 1
+    assert stamps(tmp_path) == before
+
+    (place / "line.png").unlink()
+    assert main(["report", *where]) == 0
+    printed = capsys.readouterr().out
+    assert "C1 supported" in printed
+    assert str(tmp_path / "site" / "index.html") in printed
+    assert (tmp_path / "site" / "index.html").exists()
+    assert (place / "line.png").exists()
+    xr.testing.assert_identical(results.read(place), written)
+
+    assert main(["status", *where]) == 0
+    assert "finished" in capsys.readouterr().out
+
+
+def test_other_settings_begin_anew_and_keep_the_former_parts(counted, tmp_path, capsys):
+    for seeds in ("2", "4"):
+        assert main([*RUN, "--seeds", seeds, "--results", str(tmp_path)]) == 0
+    assert "was made with other settings or data; it is now smoke.parts.former-1" in capsys.readouterr().out
+    assert [tier.seeds for tier in counted.tiers] == [2, 4]
+
+
+def test_damaged_results_are_assembled_again_from_their_parts(counted, tmp_path, capsys):
+    assert main([*RUN, "--results", str(tmp_path)]) == 0
+    path = tmp_path / NAME / "smoke" / results.RESULTS
+    path.write_bytes(path.read_bytes()[:500])
+    capsys.readouterr()
+    fails(capsys, ["report", "--results", str(tmp_path)], str(path), "is damaged")
+    assert main([*RUN, "--results", str(tmp_path)]) == 0
+    assert "is damaged" in capsys.readouterr().out
+    assert "y" in results.read(path.parent)
+
+
+def test_nothing_was_begun(tmp_path, capsys):
+    assert main(["status", "--results", str(tmp_path)]) == 0
+    assert f"Nothing was run in {tmp_path} yet." in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
 
 
 BAD = {
     "unknown study": (["run", "quikstart"], ["unknown study 'quikstart'", "did you mean 'quickstart'?"]),
-    "nothing like it": (["run", "xyz"], ["unknown study 'xyz'", "quickstart, mnist-logistic"]),
+    "nothing like it": (["run", "xyz"], ["unknown study 'xyz'", "quickstart, "]),
     "unknown tier": (["run", "quickstart", "--tier", "gpu"], ["no tier 'gpu'", "smoke, cpu"]),
     "no seeds": (["run", "quickstart", "--seeds", "0"], ["--seeds must be at least 1, got 0"]),
+    "no budget": (["run", "quickstart", "--budget", "-1"], ["--budget must be at least 1, got -1"]),
+    "seeds of no use": (["run", "saddle", "--seeds", "2"], ["'saddle' has no --seeds"]),
     "no results": (["report", "quickstart"], ["no results of 'quickstart' in", "run quickstart"]),
     "no results at all": (["report"], ["no results in"]),
     "report of an unknown study": (["report", "xyz"], ["unknown study 'xyz'"]),
+    "status of an unknown study": (["status", "xyz"], ["unknown study 'xyz'"]),
     "missing data": (["run", "mnist-logistic", "--data-dir", "nothing"], ["not prepared in", "pip install"]),
+    "half of a cluster": (["run", "quickstart", "--process-id", "1"], ["belong together"]),
 }
 
 
@@ -122,53 +183,62 @@ def test_a_disk_that_is_full_from_the_start(tmp_path, capsys, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("no_training")
-@pytest.mark.parametrize("most", [0, 1_000, 20_000, 100_000], ids=lambda most: f"{most} bytes")
+@pytest.mark.usefixtures("counted")
+@pytest.mark.parametrize("most", [0, 100, 8_000, 11_000], ids=lambda most: f"{most} bytes")
 def test_a_disk_that_becomes_full(tmp_path, capsys, most):
-    """The table was printed, so not all work is lost; of the files nothing is left.
+    """No half-written results; what was done is kept, and used when there is room.
 
     A limit on the size of files makes writes fail as a full disk does, at different files for different limits.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
     try:
-        code = main(["run", "quickstart", "--results", str(tmp_path)])
+        code = main([*RUN, "--results", str(tmp_path)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     printed = capsys.readouterr()
     assert code == FAILED
-    assert "95.10" in printed.out
     assert printed.err.count("\n") == 1
-    assert "cannot write results to" in printed.err
     assert "File too large" in printed.err
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / NAME / "smoke").exists()
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left <= {".smoke.parts.lock", "spec.txt", "all.part"}
+    assert main([*RUN, "--results", str(tmp_path)]) == 0
 
 
-@pytest.mark.usefixtures("no_training")
+@pytest.mark.usefixtures("counted")
 def test_ctrl_c_while_writing_leaves_the_former_results(tmp_path, capsys, monkeypatch):
-    arguments = ["run", "quickstart", "--results", str(tmp_path)]
+    arguments = [*RUN, "--results", str(tmp_path)]
     assert main(arguments) == 0
-    directory = tmp_path / "quickstart" / "cpu"
-    before = {file.name: file.read_bytes() for file in directory.iterdir()}
+    place = tmp_path / NAME / "smoke"
+    before = {file.name: file.read_bytes() for file in place.iterdir()}
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands.report, "write", interrupt)
+    monkeypatch.setattr(summary, "as_markdown", interrupt)
     capsys.readouterr()
-    assert main(arguments) == INTERRUPTED
+    assert main([*arguments, "--seeds", "1"]) == INTERRUPTED
     assert capsys.readouterr().err == "experiments: interrupted\n"
-    assert {file.name: file.read_bytes() for file in directory.iterdir()} == before
-    assert [file.name for file in directory.parent.iterdir()] == ["cpu"]
+    assert {file.name: file.read_bytes() for file in place.iterdir()} == before
+    assert not [path for path in place.parent.iterdir() if ".new-" in path.name]
 
 
-@pytest.mark.usefixtures("no_training")
-def test_a_damaged_results_file(tmp_path, capsys):
-    assert main(["run", "quickstart", "--results", str(tmp_path)]) == 0
-    path = tmp_path / "quickstart" / "cpu" / store.RESULTS
-    path.write_bytes(path.read_bytes()[:500])
-    capsys.readouterr()
-    fails(capsys, ["report", "--results", str(tmp_path)], str(path), "is damaged")
+def test_programs_are_kept_where_the_cache_is(cache, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setenv("GRADTX_CACHE", str(cache))
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    try:
+        jax.config.update(names[0], None)
+        compilation.keep_programs()
+        assert getattr(jax.config, names[0]) == str(cache / "programs")
+        jax.config.update(names[0], "a person's choice")
+        compilation.keep_programs()
+        assert getattr(jax.config, names[0]) == "a person's choice"
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 @pytest.mark.slow
@@ -178,6 +248,6 @@ def test_the_real_thing(tmp_path):
     done = subprocess.run([sys.executable, "-W", "error", *command], capture_output=True, text=True)
     assert done.stderr == ""
     assert done.returncode == 0
-    accuracy = store.read(tmp_path / "quickstart" / "smoke").test_accuracy
-    assert accuracy.shape == (2, 7, 3)
+    accuracy = results.read(tmp_path / "quickstart" / "smoke").test_accuracy
+    assert dict(accuracy.sizes) == {"model": 2, "optimizer": 7, "track": 1, "seed": 3, "tested_epoch": 1}
     assert accuracy.mean("seed").min() > 0.8

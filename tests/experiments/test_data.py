@@ -1,10 +1,12 @@
 """The splits are what they were, and what is missing is said."""
 
+import shutil
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from experiments import data
+from experiments import data, idx
 from experiments.errors import ExperimentError
 
 # Per class, from the data sets' own documentation.
@@ -48,7 +50,9 @@ def test_a_subset_takes_the_first_and_leaves_the_test_split():
 
 
 def test_unknown_data_set():
-    with pytest.raises(ExperimentError, match="unknown data set 'minst'; there are digits, mnist"):
+    with pytest.raises(
+        ExperimentError, match="unknown data set 'minst'; there are digits, mnist, fashion_mnist, cifar10"
+    ):
         data.load("minst")
 
 
@@ -85,3 +89,65 @@ def test_mnist_with_damaged_records_is_refused(tfds_dir, tmp_path, cache):
         data.load("mnist", tmp_path)
     assert "\n" not in str(raised.value)
     assert list(cache.iterdir()) == []
+
+
+def per_class(*parts):
+    return np.bincount(np.concatenate([np.asarray(part.labels) for part in parts])).tolist()
+
+
+@pytest.fixture
+def fashion_files():
+    """Fashion-MNIST where Debian's package or the variable has it; without it the test is skipped, and says so."""
+    if not idx.find([data.fashion_mnist_files()]):
+        pytest.skip(f"no Fashion-MNIST in {data.fashion_mnist_files()}: set {data.FASHION_MNIST_VARIABLE}")
+    return data.fashion_mnist_files()
+
+
+@pytest.mark.slow
+def test_fashion_mnist_is_the_real_one(fashion_files, tmp_path):
+    fashion = data.load("fashion_mnist", tmp_path)
+    assert [len(part.labels) for part in (fashion.train, fashion.validation, fashion.test)] == [50_000, 10_000, 10_000]
+    assert per_class(fashion.train, fashion.validation) == [6000] * 10
+    assert per_class(fashion.test) == [1000] * 10
+    images = np.concatenate([fashion.train.images, fashion.validation.images])
+    assert images.shape[1:] == (28, 28, 1)
+    # As its users publish them.
+    assert images.mean(dtype=np.float64) == pytest.approx(0.2860, abs=5e-5)
+    assert images.std(dtype=np.float64) == pytest.approx(0.3530, abs=5e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["", "fashion_mnist", "fashion-mnist"])
+def test_fashion_mnist_is_found_in_the_data_directory(fashion_files, tmp_path, monkeypatch, folder):
+    place = tmp_path / folder
+    shutil.copytree(fashion_files, place, dirs_exist_ok=True)
+    monkeypatch.delenv(data.FASHION_MNIST_VARIABLE, raising=False)
+    monkeypatch.setattr(data, "FASHION_MNIST_DEBIAN", tmp_path / "nothing")
+    assert data.load("fashion_mnist", tmp_path).test.images.shape == (10_000, 28, 28, 1)
+
+
+def test_fashion_mnist_that_is_missing_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.delenv(data.FASHION_MNIST_VARIABLE, raising=False)
+    monkeypatch.setattr(data, "FASHION_MNIST_DEBIAN", tmp_path / "debian")
+    with pytest.raises(ExperimentError, match=r"apt-get install dataset-fashion-mnist.*GRADTX_FASHION_MNIST") as raised:
+        data.load("fashion_mnist", tmp_path)
+    assert "\n" not in str(raised.value)
+    monkeypatch.setenv(data.FASHION_MNIST_VARIABLE, str(tmp_path / "chosen"))
+    with pytest.raises(ExperimentError, match=r"is not in .*chosen: "):
+        data.load("fashion_mnist", tmp_path)
+
+
+@pytest.mark.slow
+def test_cifar10_is_the_real_one_and_normalised(tfds_dir):
+    cifar = data.load("cifar10", tfds_dir)
+    assert [part.images.shape for part in (cifar.train, cifar.validation, cifar.test)] == [
+        (45_000, 32, 32, 3),
+        (5_000, 32, 32, 3),
+        (10_000, 32, 32, 3),
+    ]
+    assert per_class(cifar.train, cifar.validation) == [5000] * 10
+    assert per_class(cifar.test) == [1000] * 10
+    images = np.concatenate([cifar.train.images, cifar.validation.images])
+    # The constants have four digits: half a unit of the last, over the deviation.
+    np.testing.assert_allclose(images.mean((0, 1, 2), dtype=np.float64), 0, atol=3e-4)
+    np.testing.assert_allclose(images.std((0, 1, 2), dtype=np.float64), 1, atol=3e-4)

@@ -2,18 +2,11 @@
 
 from itertools import chain
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 
-import experiments.tuning as tuning
-import gradtx
-from experiments.data import Examples
-from experiments.models import softmax_regression
-from experiments.sweep import Sweep
-from experiments.train import Problem
+from experiments import tuning
 from experiments.tuning import Grid, choose, edge_of_choice, tune
 
 
@@ -44,6 +37,15 @@ def test_the_grid_is_exact_where_grids_overlap():
 
 
 @pytest.mark.parametrize(
+    ("points", "rates"),
+    [(1, [0.1]), (2, [0.032, 0.1]), (3, [0.032, 0.1, 0.32]), (6, [0.0032, 0.01, 0.032, 0.1, 0.32, 1.0])],
+)
+def test_another_budget_keeps_the_centre(points, rates):
+    assert Grid(-4, 0).resized(points).rates == rates
+    assert Grid(-4, 0).resized(5) == Grid(-4, 0)
+
+
+@pytest.mark.parametrize(
     ("made", "rate", "edge"),
     [
         (curves([0.1, 1, 10], [0.5, 0.9, 0.8]), 1, None),
@@ -69,39 +71,45 @@ def test_the_mean_over_seeds_decides():
     assert choose(made) == 10
 
 
-def tune_with(monkeypatch, best):
-    """Tune with sweeps whose accuracy falls with the distance from `best`; returns what was tried, and the outcome."""
+def tune_with(best):
+    """Tune where the accuracy falls with the distance from `best`; returns what was tried, and the outcome."""
     swept = []
 
-    def sweep(problem, tx, rates, keys, epochs, on_epochs):
-        swept.append(rates)
-        return Sweep(curves(rates, -np.abs(np.log(np.asarray(rates) / best))), {"w": jnp.zeros((1, len(rates)))})
+    def train(rates):
+        swept.append(list(rates))
+        made = curves(rates, -np.abs(np.log(np.asarray(rates) / best)))
+        return made.assign_attrs(seconds=float(len(rates)))
 
-    monkeypatch.setattr(tuning, "sweep", sweep)
-    monkeypatch.setattr(tuning, "test_accuracy", lambda model, params, test: np.zeros(len(params["w"])))
-    extensions = []
-    nothing = Examples(jnp.zeros((0, 1, 1, 1)), jnp.zeros(0, jnp.int32))
-    problem = Problem(softmax_regression(1, 1), 1, nothing, nothing)
-    keys = jax.random.split(jax.random.key(0), 1)
-    tuned = tune(problem, nothing, gradtx.sgd(1.0), Grid(-2, 2), keys, 2, lambda: extensions.append(1))
-    assert len(extensions) == len(swept) - 1
-    return swept, tuned
+    return swept, tune(Grid(-2, 2), train)
 
 
-def test_no_extension_where_the_best_is_inside(monkeypatch):
-    swept, tuned = tune_with(monkeypatch, 1.0)
+def test_no_extension_where_the_best_is_inside():
+    swept, tuned = tune_with(1.0)
     assert swept == [[0.1, 0.32, 1.0, 3.2, 10.0]]
     assert (tuned.chosen, tuned.edge) == (1.0, None)
 
 
-def test_extended_until_the_best_is_inside(monkeypatch):
-    swept, tuned = tune_with(monkeypatch, 0.0032)
+def test_extended_until_the_best_is_inside():
+    swept, tuned = tune_with(0.0032)
     assert swept[1:] == [[0.01, 0.032], [0.001, 0.0032]]
     assert (tuned.chosen, tuned.edge) == (0.0032, None)
     assert tuned.curves.learning_rate.values.tolist() == sorted(chain.from_iterable(swept))
+    assert tuned.curves.attrs["seconds"] == 9.0
 
 
-def test_extension_has_an_end_and_says_so(monkeypatch):
-    swept, tuned = tune_with(monkeypatch, 1e9)
+def test_extension_has_an_end_and_says_so():
+    swept, tuned = tune_with(1e9)
     assert len(swept) == 1 + tuning.MOST_EXTENSIONS
     assert (tuned.chosen, tuned.edge) == (1e4, "high")
+
+
+def test_where_all_diverge_lower_rates_are_tried_until_none_is_left():
+    swept = []
+
+    def train(rates):
+        swept.append(list(rates))
+        return curves(rates, [np.nan] * len(rates), diverged=rates).assign_attrs(seconds=0.0)
+
+    tuned = tune(Grid(0, 1), train)
+    assert (tuned.chosen, tuned.edge) == (None, "low")
+    assert swept == [[1.0, 3.2], [0.1, 0.32], [0.01, 0.032], [0.001, 0.0032]]

@@ -1,0 +1,61 @@
+"""What a person may change in a tier, from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from experiments.comparison import Training
+from experiments.errors import ExperimentError
+from experiments.study import Study
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Options of `run`; see there. None, false and 0 change nothing."""
+
+    seeds: int | None = None
+    budget: int | None = None
+    augment: bool = False
+    l2: float = 0.0
+    cosine: bool = False
+
+    def words(self) -> Iterator[str]:
+        """The options, as they are typed."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is True:
+                yield f"--{field.name}"
+            elif value:
+                yield from (f"--{field.name}", f"{value:g}")
+
+    def apply(self, study: Study[Any], tier: Any) -> Any:
+        """The tier, changed.
+
+        Raises:
+            ExperimentError: The study does not depend on an option that is given, or its value makes no sense.
+        """
+        self._check(study, tier)
+        if self.seeds is not None:
+            tier = replace(tier, seeds=self.seeds)
+        if self.budget is not None:
+            tier = replace(tier, grid=tier.grid.resized(self.budget))
+        if self.augment or self.l2 or self.cosine:
+            tier = tier.with_recipe(augment=self.augment, l2=self.l2, cosine=self.cosine)
+        return tier
+
+    def _check(self, study: Study[Any], tier: Any) -> None:
+        for name in ("seeds", "budget"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if {"seeds": "seeds", "budget": "grid"}[name] not in {field.name for field in fields(tier)}:
+                raise ExperimentError(f"study {study.name!r} has no --{name}: it does not depend on it")
+            if value < 1:
+                raise ExperimentError(f"--{name} must be at least 1, got {value}")
+        if not 0 <= self.l2 < float("inf"):
+            raise ExperimentError(f"--l2 must be at least 0 and finite, got {self.l2:g}")
+        for name in ("augment", "l2", "cosine"):
+            if getattr(self, name) and not isinstance(tier, Training):
+                raise ExperimentError(f"study {study.name!r} has no --{name}: it trains no model")

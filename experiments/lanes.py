@@ -1,0 +1,103 @@
+"""How the lanes of a sweep (seeds x learning rates) share the machine: side by side, in turn, and over devices.
+
+`vmap` puts lanes side by side: the rates of a seed then share their batches, and the products of one batch with all
+their first-layer weights become one large product. `map` takes one lane after the other: on CPUs, XLA multiplies a
+batch of matrices more slowly than the same matrices in turn, and convolutions with a batch of weights much more slowly.
+With several devices, each takes a block of lanes. The numbers are the same up to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+SEED, RATE = "seed", "learning_rate"
+
+Mode = Literal["vmap", "map"]
+Axes = str | tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where lanes run.
+
+    Attributes:
+        mode: How the lanes of one device run.
+        mesh: All devices, with the axes seed and learning rate.
+        seeds, rates: The lanes that are wanted.
+        width: Rates with those that are added; the programs depend on this number and not on `rates`.
+    """
+
+    mode: Mode
+    mesh: Mesh
+    seeds: int
+    rates: int = field(compare=False)
+    width: int
+
+    @classmethod
+    def of(cls, mode: Mode, seeds: int, rates: int, least: int = 1, devices: Sequence[Any] = ()) -> Plan:
+        """Over the given devices, else all of all processes; seeds first.
+
+        Rates are padded to at least `least`, so that a short sweep can use a long one's program, and to a number that
+        gives each device as many.
+        """
+        grid = np.asarray(devices or jax.devices())
+        over_seeds = math.gcd(seeds, grid.size)
+        over_rates = grid.size // over_seeds
+        width = -(-max(rates, least) // over_rates) * over_rates
+        return cls(mode, Mesh(grid.reshape(over_seeds, over_rates), (SEED, RATE)), seeds, rates, width)
+
+    def __str__(self) -> str:
+        how = "side by side (vmap)" if self.mode == "vmap" else "one after the other (map)"
+        lanes = f"{self.seeds} x {self.rates} lanes (seeds x learning rates), {how}"
+        if self.mesh.size == 1:
+            return f"{lanes}, on one device"
+        block = f"{self.seeds // self.mesh.shape[SEED]} x {self.width // self.mesh.shape[RATE]}"
+        return f"{lanes}, on {self.mesh.size} devices with {block} each"
+
+    def spread(self, function: Callable[..., Any], *axes: Axes, out: Axes = (SEED, RATE)) -> Callable[..., Any]:
+        """`function` of a block of lanes, run on each device with its block.
+
+        Args:
+            function: Takes arrays that lead with the given axes, and returns arrays that lead with `out`.
+            axes: For each argument `SEED`, `RATE`, `(SEED, RATE)`, or None for what all devices read whole.
+            out: The same for what comes back.
+        """
+        specs = tuple(map(_spec, axes))
+        return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=_spec(out), check_vma=False)
+
+    def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` of one lane, of all along the leading axis."""
+        if self.mode == "vmap":
+            return jax.vmap(function)
+        return lambda *arguments: jax.lax.map(lambda lane: function(*lane), arguments)
+
+    def put(self, tree: Any, *axes: str) -> Any:
+        """Host arrays on the devices, leading with `axes`; without any, whole on each device."""
+        sharding = NamedSharding(self.mesh, PartitionSpec(*axes))
+        if jax.process_count() == 1:
+            return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding), tree)
+
+        def own_part(leaf: Any) -> jax.Array:
+            host = np.asarray(leaf)
+            return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+        return jax.tree.map(own_part, tree)
+
+
+def _spec(axes: Axes) -> PartitionSpec:
+    return PartitionSpec(*((axes,) if isinstance(axes, str) else axes or ()))
+
+
+def fetch(tree: Any) -> Any:
+    """Arrays on the host, whole, in each process."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)

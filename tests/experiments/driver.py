@@ -1,0 +1,60 @@
+"""`python -m experiments` for tests in processes of their own: the quickstart is small, and may kill itself.
+
+Environment: `CALLS` names a file that grows by a byte with each call that trains. `KILL=<text>:<n>` ends the process by
+SIGKILL at its n-th change of a file or directory whose path has the text. `PAUSE`: seconds more a call.
+"""
+
+import dataclasses
+import os
+import signal
+import sys
+import time
+
+from experiments import sweep
+from experiments.cli import main
+from experiments.comparison import Stage, Training
+from experiments.methods import METHODS
+from experiments.studies import STUDIES
+from experiments.studies.quickstart import CLASSES, PIXELS, STUDY, softmax_regression
+from experiments.tuning import Grid
+
+TIER = Training(
+    {"softmax regression": softmax_regression(PIXELS, CLASSES)}, epochs=8, seeds=2, batch_size=50, grid=Grid(-2, 0),
+    tuning=Stage(epochs=6, seeds=2), mode="map", estimate="no time", train_size=200, methods=METHODS[1:3],
+    defaults=True,
+)  # fmt: skip
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "open"}
+
+
+def kill_at(text: str, count: int) -> None:
+    def watch(event: str, arguments: tuple) -> None:
+        nonlocal count
+        if event in CHANGES and any(isinstance(one, str | os.PathLike) and text in str(one) for one in arguments):
+            count -= 1
+            if not count:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+
+
+def count_calls(path: str, pause: float) -> None:
+    advance = sweep._advance
+
+    def counted(*arguments):
+        with open(path, "ab") as file:
+            file.write(b".")
+        time.sleep(pause)
+        return advance(*arguments)
+
+    sweep._advance = counted
+
+
+if __name__ == "__main__":
+    STUDIES["quickstart"] = dataclasses.replace(STUDY, tiers={"smoke": TIER})
+    sweep.SECONDS_BETWEEN_CHECKPOINTS = -1.0
+    if "CALLS" in os.environ:
+        count_calls(os.environ["CALLS"], float(os.environ.get("PAUSE", "0")))
+    if "KILL" in os.environ:
+        text, _, number = os.environ["KILL"].rpartition(":")
+        kill_at(text, int(number))
+    sys.exit(main(sys.argv[1:]))
