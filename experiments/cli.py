@@ -98,6 +98,9 @@ def run(
         process_id: Which this one is, from 0; process 0 prints and writes.
         cluster: Run in several processes, and ask the cluster's scheduler (Slurm, say) for these three.
     """
+    from experiments import devices
+
+    devices.use_cores()
     is_quiet = False
     if cluster or any(given is not None for given in (coordinator, processes, process_id)):
         from experiments import distributed

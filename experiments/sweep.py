@@ -37,6 +37,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 2.0
 
 Seed = Int[Array, ""]
 Seeds = Int[Array, " seeds"]
+Wanted = Bool[Array, "seeds rates"]
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,10 @@ def run(
         `epoch_seconds`, of one epoch of one lane in the fastest call.
     """
     plan, stride = sweep.plan, sweep.stride
-    rates = np.asarray([*sweep.rates, *[sweep.rates[-1]] * (plan.width - plan.rates)], np.float32)
+    seeds, rates = plan.padded(np.asarray(sweep.seeds, np.uint32), np.asarray(sweep.rates, np.float32))
     txs = plan.put(sweep.method.lanes(rates, sweep.problem.steps * sweep.epochs), RATE)
-    wanted = plan.put(np.arange(plan.width) < plan.rates, RATE)
-    seeds, problem = plan.put(np.asarray(sweep.seeds, np.uint32), SEED), plan.put(sweep.problem)
+    wanted = plan.put(plan.wanted, *LANES)
+    seeds, problem = plan.put(seeds, SEED), plan.put(sweep.problem)
     runs = _begin(plan, txs, wanted, _initial(plan, sweep.problem.model, seeds))
     now = _Progress(runs, *_unknown(sweep), np.zeros(()), np.full((), np.inf))
     done = 0
@@ -137,13 +138,13 @@ def run(
         order = _draw(plan, problem, seeds, np.asarray(done, np.int32), stride)
         runs, curves = _advance(plan, problem, txs, now.runs, order)
         for whole, part in zip(now.curves, fetch(curves), strict=True):
-            whole[..., done : done + stride] = part[:, : plan.rates]
+            whole[..., done : done + stride] = part[: plan.seeds, : plan.rates]
         fastest = np.minimum(now.fastest, time.perf_counter() - start)
         done += stride
         if sweep.test is not None and done in sweep.tested_at:
             measured = _measure(plan, problem, plan.put(sweep.test), txs, runs)
             for whole, part in zip(now.tests, fetch(measured), strict=True):
-                whole[..., list(sweep.tested_at).index(done)] = part[:, : plan.rates]
+                whole[..., list(sweep.tested_at).index(done)] = part[: plan.seeds, : plan.rates]
         now = now._replace(runs=runs, seconds=now.seconds + (time.perf_counter() - start), fastest=fastest)
         is_due = time.monotonic() - kept > SECONDS_BETWEEN_CHECKPOINTS
         if checkpoint is not None and done < sweep.epochs and distributed.agreed(is_due):
@@ -188,14 +189,14 @@ def _draw(plan: Plan, problem: Problem, seeds: Seeds, first_epoch: Int[Array, ""
 
 
 @partial(jax.jit, static_argnames="plan")
-def _begin(plan: Plan, txs: gradtx.GradientTransformation, wanted: Bool[Array, " rates"], variables: Variables) -> Run:
-    def block(txs: gradtx.GradientTransformation, wanted: Bool[Array, " rates"], variables: Variables) -> Run:
-        def of_seed(variables: Variables) -> Run:
+def _begin(plan: Plan, txs: gradtx.GradientTransformation, wanted: Wanted, variables: Variables) -> Run:
+    def block(txs: gradtx.GradientTransformation, wanted: Wanted, variables: Variables) -> Run:
+        def of_seed(wanted: Bool[Array, " rates"], variables: Variables) -> Run:
             return plan.each(lambda tx, wanted: begin(tx, variables)._replace(diverged=~wanted))(txs, wanted)
 
-        return plan.each(of_seed)(variables)
+        return plan.each(of_seed)(wanted, variables)
 
-    return plan.spread(block, RATE, RATE, SEED)(txs, wanted, variables)
+    return plan.spread(block, RATE, LANES, SEED)(txs, wanted, variables)
 
 
 @partial(jax.jit, static_argnames="plan", donate_argnames="runs")

@@ -94,13 +94,38 @@ def test_the_plan_covers_all_lanes_with_all_devices():
     for seeds, rates, least in [(1, 1, 1), (2, 5, 1), (3, 9, 1), (8, 2, 9), (12, 7, 1)]:
         plan = Plan.of("vmap", seeds, rates, least)
         assert plan.mesh.size == 8
-        assert seeds % plan.mesh.shape["seed"] == 0
-        assert plan.width % plan.mesh.shape["learning_rate"] == 0
+        assert plan.block == (plan.height / plan.mesh.shape["seed"], plan.width / plan.mesh.shape["learning_rate"])
+        assert seeds <= plan.height < seeds + 8
         assert max(rates, least) <= plan.width < max(rates, least) + 8
+        assert plan.wanted.sum() == seeds * rates
     assert "on one device" in str(Plan.of("map", 2, 5, devices=ONE))
     assert str(Plan.of("vmap", 2, 5)) == (
         "2 x 5 lanes (seeds x learning rates), side by side (vmap), on 8 devices with 1 x 2 each"
     )
+
+
+@pytest.mark.parametrize(
+    ("mode", "lanes", "devices", "load"),
+    [
+        ("map", (2, 6, 6), 2, 6),
+        ("map", (5, 1, 1), 2, 3),  # a device has three seeds, the other two and padding
+        ("map", (1, 1, 6), 4, 1),
+        ("map", (2, 1, 6), 2, 1),
+        ("vmap", (1, 1, 6), 2, 3),  # padding is trained side by side with what is wanted
+        ("vmap", (5, 7, 1), 4, 10),
+        ("vmap", (5, 7, 1), 3, 14),
+    ],
+)
+def test_the_busiest_device_has_as_few_lanes_as_can_be(mode, lanes, devices, load):
+    assert Plan.of(mode, *lanes, jax.devices()[:devices]).load == load
+
+
+@MODES
+def test_seeds_are_padded_where_devices_ask_for_it(tiny, mode):
+    sweep = measured(tiny, mode=mode, seeds=[7, 4, 9], rates=[0.1], width=1)
+    halves = dataclasses.replace(sweep, devices=jax.devices()[:2])
+    assert (halves.plan.seeds, halves.plan.height) == (3, 4)
+    close(run(halves), run(sweep), rtol=1e-5, atol=1e-6)
 
 
 @MODES

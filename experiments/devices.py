@@ -1,0 +1,25 @@
+"""A CPU as several devices: a single training seldom keeps more than one core busy, two at once keep two."""
+
+from __future__ import annotations
+
+import os
+
+import jax
+
+MOST = 4
+"""Each device has a copy of the data."""
+
+
+def use_cores() -> None:
+    """Make a device of each core, `MOST` at most, unless a person has set their number (JAX_NUM_CPU_DEVICES).
+
+    To be called before anything is computed. It changes nothing where there is an accelerator.
+    """
+    is_set = jax.config.values["jax_num_cpu_devices"] > 0 or "device_count" in os.environ.get("XLA_FLAGS", "")
+    if not is_set:
+        jax.config.update("jax_num_cpu_devices", min(_cores(), MOST))
+
+
+def _cores() -> int:
+    """Those that this process may use; macOS and Windows cannot tell them from those that there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
