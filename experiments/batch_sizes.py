@@ -130,7 +130,7 @@ def _follow(tier: Batching, dataset: Dataset, size: int, rate: float) -> xr.Data
     problem = Problem(MODEL, size, dataset.train, dataset.train)
     spans = CHECKPOINTS if problem.steps % CHECKPOINTS == 0 else 1
     tx = GRADIENT_DESCENT.make(np.float32(0.0 if np.isnan(rate) else rate))
-    keys = jax.vmap(_key)(jnp.arange(FINAL_SEEDS_FROM, FINAL_SEEDS_FROM + tier.seeds))
+    keys = jax.vmap(sweeps.key_of)(jnp.arange(FINAL_SEEDS_FROM, FINAL_SEEDS_FROM + tier.seeds))
     start = jax.jit(jax.vmap(lambda key: begin(tx, initial(MODEL, key))))
     runs, losses = start(keys), []
     for epoch in range(tier.epochs):
@@ -188,14 +188,10 @@ def _example_seconds(problem: Problem, key: Key[Array, ""]) -> float:
     return min(took) / (problem.steps * problem.batch_size)
 
 
-def _key(seed: Int[Array, ""]) -> Key[Array, ""]:
-    return jax.random.fold_in(jax.random.key(sweeps.ROOT_SEED), seed)
-
-
 def _noise(tier: Batching, train: Examples, trained: np.ndarray) -> xr.Dataset:
     """The variance of gradients at fixed points, measured, and of single examples', over all of them."""
     seeds = jnp.arange(FINAL_SEEDS_FROM, FINAL_SEEDS_FROM + tier.seeds)
-    keys = jax.vmap(_key)(seeds)
+    keys = jax.vmap(sweeps.key_of)(seeds)
     like = MODEL.init(keys[0])
     fresh = jax.vmap(lambda key: ravel_pytree(initial(MODEL, key).params)[0])(keys)
     points = jnp.stack([fresh, jnp.asarray(trained)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -178,8 +177,7 @@ def _stored(studies: list[Study[Any]], root: Path) -> Iterator[tuple[StudyResult
 
 def _spec(study: Study[Any], tier: Any, dataset: Dataset | None) -> str:
     """All that the parts of a run depend on."""
-    told = re.sub(r" at 0x[0-9a-f]+", "", repr(tier))  # a function's place in memory is another in each process
-    return "\n".join([study.name, told, dataset.fingerprint if dataset else "no data", ""])
+    return "\n".join([study.name, repr(tier), dataset.fingerprint if dataset else "no data", ""])
 
 
 def _digest(spec: str) -> str:

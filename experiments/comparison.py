@@ -118,7 +118,7 @@ def compare(tier: Training, context: Context) -> xr.Dataset:
     """The labelled results.
 
     Returns:
-        Dims model, optimizer, and with a dash before them those of tuning:
+        Of tuning, and of the final runs:
 
         - `tuning_train_loss`, `tuning_validation_loss`, `tuning_validation_accuracy` (model, optimizer, tuning_seed,
           learning_rate, tuning_epoch), NaN where a rate was not tried; `tuning_diverged`, `tried`, `edge`;

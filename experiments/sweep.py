@@ -177,13 +177,13 @@ def _unknown(sweep: Sweep) -> tuple[Curves, Tests]:
 
 @partial(jax.jit, static_argnames=("plan", "model"))
 def _initial(plan: Plan, model: Classifier, seeds: Seeds) -> Variables:
-    return plan.spread(plan.each(lambda seed: initial(model, _key(seed))), SEED, out=SEED)(seeds)
+    return plan.spread(plan.each(lambda seed: initial(model, key_of(seed))), SEED, out=SEED)(seeds)
 
 
 @partial(jax.jit, static_argnames=("plan", "epochs"))
 def _draw(plan: Plan, problem: Problem, seeds: Seeds, first_epoch: Int[Array, ""], epochs: int) -> Order:
     def block(problem: Problem, seeds: Seeds, first_epoch: Int[Array, ""]) -> Order:
-        return jax.vmap(lambda seed: draw(problem, _key(seed), first_epoch, epochs))(seeds)
+        return jax.vmap(lambda seed: draw(problem, key_of(seed), first_epoch, epochs))(seeds)
 
     return plan.spread(block, None, SEED, None, out=SEED)(problem, seeds, first_epoch)
 
@@ -228,7 +228,8 @@ def _measure(plan: Plan, problem: Problem, test: Examples, txs: gradtx.GradientT
     return plan.spread(block, None, None, RATE, LANES)(problem, test, txs, runs)
 
 
-def _key(seed: Seed) -> Key[Array, ""]:
+def key_of(seed: Seed) -> Key[Array, ""]:
+    """What all random numbers of a seed are made of, in every study."""
     return jax.random.fold_in(jax.random.key(ROOT_SEED), seed)
 
 

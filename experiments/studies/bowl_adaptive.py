@@ -2,66 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-import gradtx
-from experiments import race
+from experiments import race, racing
 from experiments.formulas import ADAPTIVE
 from experiments.looks import look
-from experiments.printed import VERSIONS
-from experiments.study import Claim, Context, Picture, Study, Table, TierName, Verdict
+from experiments.racing import Race
+from experiments.study import Claim, Picture, Study, Table, TierName, Verdict
 from experiments.surface_pictures import contours, draw_losses, draw_path, draw_steps_by_rate, legend_below
-from experiments.surfaces import BOWL, each, first_step, settled_step, trajectories
+from experiments.surfaces import BOWL, first_step, settled_step
 
 TARGETS = (1e-3, 1e-6)
 SHOWN = {"Adagrad": 1.0, "Adadelta": 1.0, "RMSprop": 1.0, "Adam": 0.5}
 """The study names no rates, but that Adam's was half of the others'."""
 
 
-@dataclass(frozen=True)
-class Amount:
-    """How much is run.
-
-    Attributes:
-        steps: Of the paths that are shown.
-        long: Of the race. A path has to arrive in the first half, and stay in the second.
-        rates: The learning rates of the race, the same for all.
-    """
-
-    steps: int
-    long: int
-    rates: tuple[float, ...]
-    estimate: str = field(repr=False)
-    scale: str = field(default="", repr=False)
-
-
-FULL = Amount(50, 4000, tuple(np.logspace(-3, 3, 49)), "3 s")
-TIERS: dict[TierName, Amount] = {
-    "smoke": Amount(20, 600, (0.1, 1.0, 10.0), "3 s", "3 learning rates"),
+# Of the 4,000 steps a path has to arrive in the first half, and stay in the second.
+FULL = Race(4000, tuple(np.logspace(-3, 3, 49)), 50, tuple(sorted(set(SHOWN.values()))), "3 s")
+TIERS: dict[TierName, Race] = {
+    "smoke": Race(600, (0.1, 1.0, 10.0), 20, FULL.shown_rates, "3 s", "3 learning rates"),
     "cpu": FULL,
     "accelerator": FULL,
 }
-
-
-def _run(tier: Amount, context: Context) -> xr.Dataset:
-    def run(tx: gradtx.GradientTransformation) -> xr.Dataset:
-        # One program for the race and for what is shown: compiling takes longer than running.
-        shown = sorted(set(SHOWN.values()))
-        path = trajectories(BOWL, tx, tier.long, learning_rate=sorted({*tier.rates, *shown}))
-        seen = path[["x", "y", "loss"]].sel(learning_rate=shown).isel(step=slice(tier.steps + 1))
-        arrivals = _arrivals(path.sel(learning_rate=list(tier.rates)))
-        return xr.merge([seen.rename(learning_rate="shown_rate"), arrivals])
-
-    done: list[xr.Dataset] = []
-    for version in VERSIONS:
-        context.progress.describe(version)
-        done.append(context.store.part(version, lambda _, version=version: each(VERSIONS[version], run)))
-    return xr.concat(done, xr.IndexVariable("version", list(VERSIONS)), combine_attrs="drop")
 
 
 def _arrivals(path: xr.Dataset) -> xr.Dataset:
@@ -171,10 +138,6 @@ def _decide(results: xr.Dataset) -> Verdict:
     return Verdict(race.outcome([reading.answer for _, reading in readings]), effect)
 
 
-def _expected(tier: Amount) -> Mapping[str, float]:
-    return dict.fromkeys(VERSIONS, 1.0)
-
-
 C3 = Claim(
     name="C3",
     says="Of the adaptive methods Adam reaches the minimum of the bowl first.",
@@ -195,7 +158,7 @@ STUDY = Study(
     figures="figure 4",
     data=None,
     tiers=TIERS,
-    run=_run,
+    run=partial(racing.run, BOWL, _arrivals),
     tables=_tables,
     pictures=(
         Picture(
@@ -221,5 +184,5 @@ STUDY = Study(
         ),
     ),
     claims=(C3,),
-    expected=_expected,
+    expected=racing.expected,
 )

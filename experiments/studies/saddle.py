@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-import gradtx
-from experiments import race
+from experiments import race, racing
 from experiments.formulas import ADAPTIVE
 from experiments.looks import look
-from experiments.printed import VERSIONS
-from experiments.study import Claim, Context, Picture, Study, Table, TierName, Verdict
+from experiments.racing import Race
+from experiments.study import Claim, Picture, Study, Table, TierName, Verdict
 from experiments.surface_pictures import (
     FAINT,
     contours,
@@ -23,53 +22,22 @@ from experiments.surface_pictures import (
     draw_steps_by_rate,
     legend_below,
 )
-from experiments.surfaces import SADDLE, each, first_step, trajectories
+from experiments.surfaces import SADDLE, first_step
 
 LINEAR = ("SGD", "Momentum", "NAG")
 OUT = 1.0
 """A path has left the saddle where |y| is larger; it begins at 0.001."""
 
 
-@dataclass(frozen=True)
-class Amount:
-    """How much is run.
+SHOWN = (0.01, 0.1)
+"""Learning rates: the study's for momentum, and one for the adaptive methods."""
 
-    Attributes:
-        steps: Of the paths that are shown.
-        shown: Their learning rates: the study's for momentum, and one for the adaptive methods.
-        long: Of the race.
-        rates: The learning rates of the race, the same for all.
-    """
-
-    steps: int
-    shown: tuple[float, float]
-    long: int
-    rates: tuple[float, ...]
-    estimate: str = field(repr=False)
-    scale: str = field(default="", repr=False)
-
-
-FULL = Amount(400, (0.01, 0.1), 5000, tuple(np.logspace(-3, 3, 49)), "3 s")
-TIERS: dict[TierName, Amount] = {
-    "smoke": Amount(60, (0.01, 0.1), 400, (0.01, 0.1, 1.0), "3 s", "3 learning rates"),
+FULL = Race(5000, tuple(np.logspace(-3, 3, 49)), 400, SHOWN, "3 s")
+TIERS: dict[TierName, Race] = {
+    "smoke": Race(400, (0.01, 0.1, 1.0), 60, SHOWN, "3 s", "3 learning rates"),
     "cpu": FULL,
     "accelerator": FULL,
 }
-
-
-def _run(tier: Amount, context: Context) -> xr.Dataset:
-    def run(tx: gradtx.GradientTransformation) -> xr.Dataset:
-        # One program for the race and for what is shown: compiling takes longer than running.
-        path = trajectories(SADDLE, tx, tier.long, learning_rate=sorted({*tier.rates, *tier.shown}))
-        seen = path[["x", "y", "loss"]].sel(learning_rate=list(tier.shown)).isel(step=slice(tier.steps + 1))
-        escapes = _escapes(path.sel(learning_rate=list(tier.rates)))
-        return xr.merge([seen.rename(learning_rate="shown_rate"), escapes])
-
-    done: list[xr.Dataset] = []
-    for version in VERSIONS:
-        context.progress.describe(version)
-        done.append(context.store.part(version, lambda _, version=version: each(VERSIONS[version], run)))
-    return xr.concat(done, xr.IndexVariable("version", list(VERSIONS)), combine_attrs="drop")
 
 
 def _escapes(path: xr.Dataset) -> xr.Dataset:
@@ -199,10 +167,6 @@ def _example(results: xr.Dataset) -> str:
     return f", at {rate:.3g} in {steps:.0f} steps where the study ran 50" if np.isfinite(steps) else ""
 
 
-def _expected(tier: Amount) -> Mapping[str, float]:
-    return dict.fromkeys(VERSIONS, 1.0)
-
-
 C4 = Claim(
     name="C4",
     says="Adam escapes the saddle first; SGD is stuck.",
@@ -223,7 +187,7 @@ STUDY = Study(
     figures="figures 5 to 7",
     data=None,
     tiers=TIERS,
-    run=_run,
+    run=partial(racing.run, SADDLE, _escapes),
     tables=_tables,
     pictures=(
         Picture("saddle-surface", "The saddle x² - y². Along x it has a minimum, along y a maximum.", _draw_surface),
@@ -246,5 +210,5 @@ STUDY = Study(
         ),
     ),
     claims=(C4,),
-    expected=_expected,
+    expected=racing.expected,
 )

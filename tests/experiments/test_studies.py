@@ -1,13 +1,10 @@
 """Each study fits its data, runs in its smallest tier, and can be found by name."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
 
 from experiments import commands, data, findings, provenance
-from experiments.augment import crop_and_flip
 from experiments.cli import main
 from experiments.comparison import Training
 from experiments.errors import ExperimentError
@@ -35,11 +32,6 @@ def test_what_a_run_depends_on_is_told_alike_in_each_process(name):
     for tier in find(name).tiers.values():
         assert "0x" not in commands._spec(find(name), tier, None)
         assert "estimate=" not in repr(tier)
-
-
-def test_a_function_in_a_tier_is_told_by_its_name():
-    tier = dataclasses.replace(find("quickstart").tiers["smoke"], augment=crop_and_flip)
-    assert "augment=<function crop_and_flip>" in commands._spec(find("quickstart"), tier, None)
 
 
 @pytest.mark.parametrize("name", TRAINING)

@@ -116,7 +116,7 @@ def test_the_plan_covers_all_lanes_with_all_devices():
         ("vmap", (5, 7, 1), 3, 14),
     ],
 )
-def test_the_busiest_device_has_as_few_lanes_as_can_be(mode, lanes, devices, load):
+def test_the_busiest_device_has_as_few_lanes_as_can_be(mode, lanes: tuple[int, int, int], devices, load):
     assert Plan.of(mode, *lanes, jax.devices()[:devices]).load == load
 
 
