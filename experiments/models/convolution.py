@@ -1,10 +1,12 @@
 r"""Convolutions that are quick on a CPU too, with the parameters and values of `nnx.Conv`.
 
-On an accelerator both forms are `lax.conv_general_dilated` and its gradients. On a CPU, XLA's own are slow in two
-places: the gradient of the kernel, and anything with few channels. There,
+On an accelerator both forms are `lax.conv_general_dilated` and its gradients. On a CPU, XLA's own are slow in three
+places: the gradient of the kernel, that of the images inside a loop, and anything with few channels. There,
 
 - `convolve` (NHWC) gathers the patches of a few images at a time, as many as stay in the processor's cache, and adds
-  up one matrix product each for the gradient of the kernel;
+  up one matrix product each for the gradient of the kernel. That of the images is written as a convolution with the
+  kernel's axes in their usual order: JAX's own names them in another order instead, for which XLA has, inside a loop,
+  a program that is ten times as slow;
 - `convolve_batch_last` (CHWN) does so in both directions, for networks with few channels: with the batch last, each
   shifted slice is a copy of long runs, and each loop over it is as wide as the batch.
 
@@ -105,17 +107,11 @@ def _convolve_forward(x: Images, kernel: Kernel, stride: int, padding: Padding) 
 def _convolve_backward(
     stride: int, padding: Padding, kept: tuple[Images, Kernel], gradient: Images
 ) -> tuple[Images, Kernel]:
-    x, kernel = kept
-    (to_x,) = jax.linear_transpose(lambda x: _native(x, kernel, stride, padding, "NHWC"), x)(gradient)
-    to_kernel = lax.platform_dependent(
-        x,
-        gradient,
-        cpu=lambda x, gradient: _to_kernel(x, gradient, kernel.shape, stride, padding),
-        default=lambda x, gradient: jax.linear_transpose(
-            lambda kernel: _native(x, kernel, stride, padding, "NHWC"), kernel
-        )(gradient)[0],
-    )
-    return to_x, to_kernel
+    def on_cpu(x: Images, kernel: Kernel, gradient: Images) -> tuple[Images, Kernel]:
+        return _to_x(gradient, kernel, x.shape, stride, padding), _to_kernel(x, gradient, kernel.shape, stride, padding)
+
+    native = partial(_native_backward, stride=stride, padding=padding, layout="NHWC")
+    return lax.platform_dependent(*kept, gradient, cpu=on_cpu, default=native)
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
@@ -141,16 +137,12 @@ def _batch_last_forward(
 def _batch_last_backward(
     padding: Padding, kept: tuple[ImagesBatchLast, Kernel], gradient: ImagesBatchLast
 ) -> tuple[ImagesBatchLast, Kernel]:
-    def native(x: ImagesBatchLast, kernel: Kernel, gradient: ImagesBatchLast) -> tuple[ImagesBatchLast, Kernel]:
-        (to_x,) = jax.linear_transpose(lambda x: _native(x, kernel, 1, padding, "CHWN"), x)(gradient)
-        (to_kernel,) = jax.linear_transpose(lambda kernel: _native(x, kernel, 1, padding, "CHWN"), kernel)(gradient)
-        return to_x, to_kernel
-
     def on_cpu(x: ImagesBatchLast, kernel: Kernel, gradient: ImagesBatchLast) -> tuple[ImagesBatchLast, Kernel]:
         return _batch_last_to_x(gradient, kernel, x.shape, padding), _batch_last_to_kernel(
             x, gradient, kernel.shape, padding
         )
 
+    native = partial(_native_backward, stride=1, padding=padding, layout="CHWN")
     return lax.platform_dependent(*kept, gradient, cpu=on_cpu, default=native)
 
 
@@ -159,6 +151,27 @@ convolve_batch_last.defvjp(_batch_last_forward, _batch_last_backward)
 
 def _native(x: Array, kernel: Kernel, stride: int, padding: Padding, layout: str) -> Array:
     return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=(layout, "HWIO", layout))
+
+
+def _native_backward(
+    x: Array, kernel: Kernel, gradient: Array, *, stride: int, padding: Padding, layout: str
+) -> tuple[Array, Kernel]:
+    (to_x,) = jax.linear_transpose(lambda x: _native(x, kernel, stride, padding, layout), x)(gradient)
+    (to_kernel,) = jax.linear_transpose(lambda kernel: _native(x, kernel, stride, padding, layout), kernel)(gradient)
+    return to_x, to_kernel
+
+
+def _to_x(gradient: Images, kernel: Kernel, shape: tuple[int, ...], stride: int, padding: Padding) -> Images:
+    """A convolution of the gradient, spread out by the stride, with the kernel turned by half a circle."""
+    befores = [before for before, _ in _margins(shape[1:3], kernel.shape, stride, padding)]
+    margins = [
+        (taps - 1 - before, size + before - stride * (count - 1) - 1)
+        for taps, size, count, before in zip(kernel.shape[:2], shape[1:3], gradient.shape[1:3], befores, strict=True)
+    ]
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    return lax.conv_general_dilated(
+        gradient, turned, (1, 1), margins, lhs_dilation=(stride, stride), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 def _to_kernel(x: Images, gradient: Images, shape: tuple[int, ...], stride: int, padding: Padding) -> Kernel:
