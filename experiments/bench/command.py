@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from rich.console import Console
 
-from experiments import atomic
+from experiments import atomic, devices
 from experiments.bench import eager, report, step_report, sweep, train
 from experiments.bench.step import Plan
 from experiments.errors import ExperimentError, one_line
@@ -64,6 +64,7 @@ def bench(
         case "eager":
             result = eager.eager(console, smoke=smoke, rounds=count, optimizers=optimizer)
         case "sweep":
+            devices.use_cores()
             result = sweep.sweep(console, smoke=smoke, rounds=count)
         case "train":
             result = train.train(console, smoke=smoke, rounds=count)

@@ -10,6 +10,7 @@ import xarray as xr
 
 from experiments import verdicts
 from experiments.comparison import TUNED, Stage, Training
+from experiments.methods import METHODS
 from experiments.models import resnet18
 from experiments.readings import final_accuracies
 from experiments.studies.training import training_study
@@ -32,9 +33,9 @@ STUDY = training_study(
     data="cifar10",
     tiers={
         "smoke": Training(
-            {"ResNet-18, width 4": resnet18(4)}, epochs=1, seeds=2, batch_size=64, grid=Grid(-4, -4),
-            tuning=Stage(epochs=1, seeds=1), mode="map", estimate="3 minutes", train_size=256,
-            scale="width 4 of 64, 256 images, 1 epoch",
+            {"ResNet-18, width 4": resnet18(4)}, methods=METHODS[:3], epochs=1, seeds=2, batch_size=64,
+            grid=Grid(-4, -4), tuning=Stage(epochs=1, seeds=1), mode="map", estimate="1 minute", train_size=256,
+            scale="3 of 7 methods, width 4 of 64, 256 images, 1 epoch",
         ),
         "cpu": Training(
             {"ResNet-18, width 8": resnet18(8)}, epochs=10, seeds=5, batch_size=128, grid=Grid(-6, -1),
