@@ -65,6 +65,7 @@ def blocks(text: str, language: str) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.slow
 def test_the_readme_runs() -> None:
     """In an interpreter of its own, so that an import which it forgets is missed; and as strictly as the tests."""
     code = blocks((ROOT / "README.md").read_text(), "python")
@@ -135,6 +136,7 @@ PYTORCH = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", PYTORCH)
 def test_variants_of_the_table_are_pytorchs(name: str) -> None:

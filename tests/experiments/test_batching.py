@@ -116,6 +116,7 @@ def test_readings():
     ],
     ids=["whole", "diverged", "one"],
 )
+@pytest.mark.slow
 def test_tables_and_pictures(results):
     for table in STUDY.tables(results):
         assert all(len(row) == len(table.columns) for row in table.rows)

@@ -126,6 +126,7 @@ def test_differences_are_paired_and_of_the_same_optimizer():
     assert gaps[PRINTED].mean == pytest.approx(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [results(), results(tuned={KERAS: np.nan})], ids=["whole", "diverged"])
 def test_tables_and_pictures(made, table):
     whole = made.assign(table.data_vars).assign_coords(table.coords)

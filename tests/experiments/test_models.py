@@ -120,6 +120,7 @@ def test_running_statistics_change_in_training_only():
     assert same_tree(evaluate(params, after)[1], after)
 
 
+@pytest.mark.slow
 def test_running_statistics_approach_those_of_the_images():
     model = resnet18(4)
     params, stats = model.init(jax.random.key(0))
@@ -132,6 +133,7 @@ def test_running_statistics_approach_those_of_the_images():
     np.testing.assert_allclose(after["stem"]["norm"]["var"], 0.9 + 0.1 * fixed.var((0, 1, 2)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_nearly_the_same():
     full, half = resnet18(4), resnet18(4, dtype="bfloat16")
     variables = half.init(jax.random.key(0))
@@ -177,6 +179,7 @@ def test_the_penalty_is_half_the_squares_of_kernels():
     assert net_2c2d().penalty(params) == 0
 
 
+@pytest.mark.slow
 def test_deepobs_initialises_so():
     params = net_2c2d().init(jax.random.key(0)).params
     kernel = np.asarray(params["layers"][0]["kernel"])

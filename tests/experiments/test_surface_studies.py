@@ -43,6 +43,7 @@ def test_parts_are_as_expected_and_are_not_computed_again(name, runs, monkeypatc
     xr.testing.assert_identical(again, results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 @pytest.mark.parametrize("style", ["default", "dark_background"])
 def test_pictures_are_drawn_in_any_style(name, style, runs):

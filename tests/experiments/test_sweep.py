@@ -120,6 +120,7 @@ def test_the_busiest_device_has_as_few_lanes_as_can_be(mode, lanes: tuple[int, i
     assert Plan.of(mode, *lanes, jax.devices()[:devices]).load == load
 
 
+@pytest.mark.slow
 @MODES
 def test_seeds_are_padded_where_devices_ask_for_it(tiny, mode):
     sweep = measured(tiny, mode=mode, seeds=[7, 4, 9], rates=[0.1], width=1)
@@ -128,6 +129,7 @@ def test_seeds_are_padded_where_devices_ask_for_it(tiny, mode):
     close(run(halves), run(sweep), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @MODES
 def test_spread_over_devices_is_the_same(tiny, mode):
     """8 devices, 2 x 3 lanes: two along the seeds, four along the rates, of which one is padding."""

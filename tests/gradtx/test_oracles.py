@@ -46,6 +46,7 @@ def equal_three_ways(case, ours, theirs, rates):
         assert_close(path, other, RTOL)
 
 
+@pytest.mark.slow
 def test_every_argument_counts():
     """A table row whose argument changes nothing would test nothing."""
     params, noise = problem(STEPS)
