@@ -43,8 +43,8 @@ def reproduced(published: Published, results: xr.Dataset) -> Verdict:
         reached.append(ours.mean >= bound)
         missed.append(ours.high < bound)
         told.append(
-            f"After {epoch} epochs {percent(ours.mean)} [{percent(ours.low)}, {percent(ours.high)}], published "
-            f"{percent(mean)} ± {percent(deviation)}"
+            f"After {epoch} epoch{'s' * (epoch > 1)} {percent(ours.mean)} [{percent(ours.low)}, {percent(ours.high)}], "
+            f"published {percent(mean)} ± {percent(deviation)}"
         )
     effect = ". ".join(told) + "."
     if told and all(reached):
