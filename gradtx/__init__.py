@@ -31,11 +31,15 @@ from ._core.transformation import stateless as stateless
 from ._core.transformation import transformation as transformation
 from ._core.tree import map_leaves as map_leaves
 from ._core.tree import zeros_like as zeros_like
+from .minimize import Minimum as Minimum
+from .minimize import Reason as Reason
+from .minimize import minimize as minimize
 from .optimizers.adam import adam as adam
 from .optimizers.adam import adamw as adamw
 from .optimizers.adaptive import adadelta as adadelta
 from .optimizers.adaptive import adagrad as adagrad
 from .optimizers.adaptive import rmsprop as rmsprop
+from .optimizers.lbfgs import lbfgs as lbfgs
 from .optimizers.nag import nag as nag
 from .optimizers.sgd import sgd as sgd
 from .schedules.basic import constant_schedule as constant_schedule
@@ -52,6 +56,9 @@ from .transforms.bias_correction import bias_correction as bias_correction
 from .transforms.clip import clip as clip
 from .transforms.clip import clip_by_global_norm as clip_by_global_norm
 from .transforms.clip import global_norm as global_norm
+from .transforms.lbfgs import scale_by_lbfgs as scale_by_lbfgs
+from .transforms.linesearch import Outcome as Outcome
+from .transforms.linesearch import scale_by_zoom_linesearch as scale_by_zoom_linesearch
 from .transforms.momentum import ema as ema
 from .transforms.momentum import momentum as momentum
 from .transforms.momentum import trace as trace

@@ -88,12 +88,12 @@ def _compose(
             states.append(part)
         return restore(wide, updates), pack(states)
 
-    def lifted(field: str) -> Callable[[Any, Any], Any] | None:
+    def lifted(field: str) -> Callable[..., Any] | None:
         which = _only(owner, field, names, pairs)
         if which is None:
             return None
         function = getattr(pairs[which], field)
-        return lambda params, state: function(params, unpack(state)[which])
+        return lambda *arguments: function(*arguments[:-1], unpack(arguments[-1])[which])
 
     def current(state: Any) -> dict[str, jax.Array]:
         reports = [pair.current(part) if pair.current else {} for pair, part in zip(pairs, unpack(state), strict=True)]
@@ -104,7 +104,9 @@ def _compose(
             for key, value in report.items()
         }
 
-    return Transform(init, update, lifted("gradient_params"), lifted("eval_params"), None, current, needs)
+    return Transform(
+        init, update, lifted("gradient_params"), lifted("eval_params"), None, current, needs, lifted("evaluated")
+    )
 
 
 def _only(owner: str, field: str, names: Sequence[str], pairs: Sequence[Transform]) -> int | None:

@@ -91,6 +91,18 @@ def _read_needs(update: Callable[..., Any]) -> Needs:
     )
 
 
+class Evaluated(NamedTuple):
+    """What an update has evaluated on its way: the objective and its gradient at the new params.
+
+    `count` is of all evaluations so far, and `outcome` says how the last search for a step ended (`Outcome`).
+    """
+
+    value: jax.Array
+    grad: Any
+    count: jax.Array
+    outcome: jax.Array
+
+
 @dataclasses.dataclass(frozen=True)
 class Transform:
     """A gradient transformation as functions: what the body of a `@transformation` returns.
@@ -104,6 +116,7 @@ class Transform:
         state_type: The class of the state, so that another optimizer's is refused by name.
         current: `state -> {name: value}`: what the next update will use (a scheduled learning rate), for logs.
         needs: What `update` asks for; read from its signature where it is not given.
+        evaluated: `state -> Evaluated`: what the last update knows of the objective at the params it leads to.
     """
 
     init: Callable[[Any], Any]
@@ -113,6 +126,7 @@ class Transform:
     state_type: type | None = None
     current: Callable[[Any], dict[str, jax.Array]] | None = None
     needs: Needs | None = None
+    evaluated: Callable[[Any], Evaluated] | None = None
 
     @property
     def declared(self) -> Needs:

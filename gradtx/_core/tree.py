@@ -149,6 +149,27 @@ def _reduced(kernel: Kernel) -> Callable[..., Any]:
     return jax.jit(lambda leaf: kernel(jnp.asarray(leaf).astype(compute_dtype(jnp.result_type(leaf)))))
 
 
+def inner(a: Any, b: Any) -> jax.Array:
+    """The real part of the inner product of two trees, a scalar; in float64 if any leaf is 64-bit, else float32.
+
+    Raises:
+        ValueError: Structures or shapes differ.
+        TypeError: A leaf is not floating or complex.
+    """
+    _, rows, _ = aligned(("the first tree", "the second tree"), (a, b), 0)
+    dtype = step_dtype((a, b))
+    return sum((_inner(x, y).astype(dtype) for x, y in rows), start=jnp.zeros([], dtype))
+
+
+@jax.jit
+def _inner(x: jax.Array, y: jax.Array) -> jax.Array:
+    # Not vdot, which flattens: a leaf that is sharded along several axes cannot be.
+    real = kernel_dtype(jnp.result_type(x), jnp.result_type(y))
+    x, y = (jnp.asarray(v).astype(in_precision(np.dtype(jnp.result_type(v)), real)) for v in (x, y))
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.sum(jnp.real(jnp.conj(x) * y))
+
+
 def zeros_like(params: Any, dtype: DTypeLike | None = None, *, real: bool = False) -> Any:
     """A state leaf for each parameter: zeros of its shape and sharding, float32 for half precision.
 

@@ -1,6 +1,7 @@
 """What a law is tried on: a transformation, parameters, and gradients that differ from step to step."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -49,7 +50,7 @@ class Case:
 
     tx: GradientTransformation
     params: Any
-    extra: dict[str, Any]
+    extra: Callable[[Any, Any], Mapping[str, Any]]
 
     def gradients(self, step: int, like: Any = None) -> Any:
         """Gradients for one step: of the parameters' structure, different for each leaf and step."""
@@ -61,7 +62,7 @@ class Case:
 
     def update(self, tx: Any, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
         """One update with the extra arguments."""
-        return tx.update(grads, state, params, **self.extra)
+        return tx.update(grads, state, params, **self.extra(params, grads))
 
     def kinds(self, params: Any, grads: Any) -> tuple[Any, Any, Any]:
         """Shapes and dtypes of updates and new state, and the state before; nothing is computed."""

@@ -26,7 +26,7 @@ def check_transformation(
     tx: Any,
     params: Any = None,
     *,
-    extra: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | Callable[[Any, Any], Mapping[str, Any]] | None = None,
     sign: Literal["auto", "keeps", "flips", "any"] = "auto",
     refuses: Sequence[str] = (),
     laws: Sequence[str] = LAWS,
@@ -47,7 +47,7 @@ def check_transformation(
     Args:
         tx: A gradtx transformation, or any pair with `init` and `update`.
         params: What to try it on, where the default (small float32 arrays of all ranks) will not do.
-        extra: The extra arguments that it declares: `{"value": 1.0}`.
+        extra: The extra arguments that it declares: `{"value": 1.0}`, or a function `(params, grads)` that makes them.
         sign: Whether the first update 'keeps' the gradient's sign or 'flips' it; 'auto' expects a flip where
             `gradtx.current` reports a learning rate; 'any' does not look.
         refuses: Dtypes that are refused on purpose: 'complex', 'float64', ... They must be refused by name.
@@ -64,7 +64,11 @@ def check_transformation(
     adopted = tx if isinstance(tx, GradientTransformation) else GradientTransformation.adopt(tx)
     if adopted is None:
         raise TypeError(f"expected a transformation (a pair of init and update), got {tx!r}")
-    case = Case(adopted, sample_params() if params is None else params, dict(extra or {}))
+    case = Case(
+        adopted,
+        sample_params() if params is None else params,
+        extra if callable(extra) else lambda params, grads: extra or {},
+    )
     checks: dict[str, Callable[[], None]] = {
         "pure": lambda: _laws.pure(case),
         "abstract_init": lambda: _laws.abstract_init(case),

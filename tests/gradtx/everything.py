@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 import gradtx
+from gradtx._core.tree import inner
 
 
 class Entry(NamedTuple):
@@ -15,6 +16,17 @@ class Entry(NamedTuple):
     tx: Any
     refuses: tuple[str, ...] = ()
     sign: Any = "auto"
+    extra: Any = None
+
+
+def paraboloid(params: Any, grads: Any) -> dict[str, Any]:
+    """What a line search asks for: an objective whose gradient at params is what it is given."""
+
+    def value_fn(there: Any) -> jax.Array:
+        moved = jax.tree.map(lambda a, b: a - b, there, params)
+        return inner(grads, there) + 0.5 * inner(moved, moved)
+
+    return {"value": value_fn(params), "grad": grads, "value_fn": value_fn}
 
 
 def matrices(params: Any) -> Any:
@@ -63,5 +75,11 @@ EVERYTHING = {
     "adam(plain callable)": Entry(gradtx.adam(lambda count: 0.1 / (1.0 + jnp.asarray(count, jnp.float32)))),
     "adamw": Entry(gradtx.adamw(0.1)),
     "adamw(mask)": Entry(gradtx.adamw(0.1, mask=matrices)),
+    "scale_by_lbfgs": Entry(gradtx.scale_by_lbfgs(2)),
+    "scale_by_lbfgs(from 1)": Entry(gradtx.scale_by_lbfgs(2, scale_init_precond=False)),
+    "zoom": Entry(
+        gradtx.chain(gradtx.scale_by_learning_rate(1.0), gradtx.scale_by_zoom_linesearch(10)), extra=paraboloid
+    ),
+    "lbfgs": Entry(gradtx.lbfgs(2), extra=paraboloid),
     "foreign": Entry(gradtx.chain(optax.scale(2.0), gradtx.scale_by_rms())),
 }

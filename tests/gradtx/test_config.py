@@ -124,6 +124,8 @@ TREES = {
 EVERYTHING = {
     **{case.name: case.make() for case in OPTIMIZERS},
     **{part.name: part.make() for part in PARTS if falling not in part.arguments.values()},
+    "lbfgs": gradtx.lbfgs(3),
+    "lbfgs, its parts": gradtx.chain(gradtx.scale_by_lbfgs(3), gradtx.scale_by_zoom_linesearch(9, curv_rtol=0.5)),
     **{f"schedule {name}": schedule for name, schedule in SCHEDULES.items()},
     **{f"with {name}": gradtx.adam(schedule) for name, schedule in SCHEDULES.items()},
     **TREES,

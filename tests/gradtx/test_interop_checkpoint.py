@@ -120,6 +120,23 @@ KEYS = {
         ),
         [],
     ),
+    "scale_by_lbfgs": (
+        gradtx.scale_by_lbfgs(2),
+        [
+            ".count",
+            ".pairs",
+            ".params['w']",
+            ".updates['w']",
+            ".diff_params_memory['w']",
+            ".diff_updates_memory['w']",
+            ".weights_memory",
+            ".scale",
+        ],
+    ),
+    "scale_by_zoom_linesearch": (
+        gradtx.scale_by_zoom_linesearch(5),
+        [".learning_rate", ".value", ".grad['w']", ".evaluations", ".outcome"],
+    ),
     "chain": (gradtx.chain(gradtx.clip(1.0), gradtx.sgd(0.1, 0.9)), ["[1][0].trace['w']", "[1][1].count"]),
     "named_chain": (
         gradtx.named_chain(("slow", gradtx.ema(0.9)), ("rate", gradtx.scale_by_learning_rate(0.1))),

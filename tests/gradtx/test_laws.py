@@ -25,7 +25,11 @@ names = [pytest.param(name, marks=pytest.mark.slow if "(" in name else []) for n
 def test_everything_obeys(name: str) -> None:
     entry = EVERYTHING[name]
     check_transformation(
-        entry.tx, refuses=entry.refuses, sign=entry.sign, laws=[law for law in LAWS if law not in slow]
+        entry.tx,
+        extra=entry.extra,
+        refuses=entry.refuses,
+        sign=entry.sign,
+        laws=[law for law in LAWS if law not in slow],
     )
 
 
@@ -34,7 +38,7 @@ def test_everything_obeys(name: str) -> None:
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_everything_obeys_the_costly_laws(name: str, law: str) -> None:
     entry = EVERYTHING[name]
-    check_transformation(entry.tx, refuses=entry.refuses, laws=[law])
+    check_transformation(entry.tx, extra=entry.extra, refuses=entry.refuses, laws=[law])
 
 
 def zeros(params: Any) -> Any:

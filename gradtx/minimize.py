@@ -1,0 +1,153 @@
+"""Minimise a function to convergence, in one compiled loop that says why it stopped."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ._core.apply import apply_updates
+from ._core.precision import scalar, step_dtype
+from ._core.transformation import GradientTransformation
+from .transforms.linesearch import Outcome
+
+Objective = Callable[..., jax.Array]
+
+
+class Reason(enum.IntEnum):
+    """Why a minimisation stopped."""
+
+    RUNNING = 0
+    CONVERGED = 1
+    """The largest entry of the gradient is at most `tol`."""
+    MAX_STEPS = 2
+    """It may go on from where it is."""
+    NOT_FINITE = 3
+    """The objective or its gradient is NaN or infinite."""
+    NO_DESCENT = 4
+    """The optimizer's direction is no descent direction."""
+    FAILED = 5
+    """The line search found no lower point; often, the objective's own rounding is in the way."""
+    UNBOUNDED = 6
+    """The objective fell as far as the line search could look."""
+
+
+_BY_OUTCOME = {
+    Outcome.FAILED: Reason.FAILED,
+    Outcome.NO_DESCENT: Reason.NO_DESCENT,
+    Outcome.UNBOUNDED: Reason.UNBOUNDED,
+}
+
+
+class Minimum(NamedTuple):
+    """What `minimize` found.
+
+    `params`, with the objective's `value` and `grad` there; the optimizer's `state`; `steps` and `evaluations` (of the
+    objective with its gradient), int32; and the `reason`, an int32 that `Reason` names. Under `vmap`, of each lane.
+    """
+
+    params: Any
+    value: jax.Array
+    grad: Any
+    state: Any
+    steps: jax.Array
+    evaluations: jax.Array
+    reason: jax.Array
+
+
+def minimize(
+    fun: Objective,
+    params: Any,
+    tx: GradientTransformation,
+    *,
+    args: tuple[Any, ...] = (),
+    max_steps: int | jax.Array = 1000,
+    tol: float | jax.Array = 1e-5,
+) -> Minimum:
+    """Take steps until the gradient is small, nothing more can be gained, or `max_steps` are taken.
+
+    One compiled `while_loop`. Where the optimizer has a line search, its evaluations serve the next step too. Under
+    `vmap`, a lane that has stopped stays as it is while others go on.
+
+    >>> import jax.numpy as jnp, gradtx
+    >>> found = gradtx.minimize(lambda x: jnp.sum((x - 3.0) ** 2), jnp.zeros(2), gradtx.lbfgs())
+    >>> found.params, gradtx.Reason(int(found.reason)).name
+    (Array([3., 3.], dtype=float32), 'CONVERGED')
+
+    Args:
+        fun: A pure function `(params, *args) -> value`, real and differentiable.
+        params: Where to begin: a tree of floating arrays.
+        tx: Any transformation. It gets `value`, `grad` and `value_fn` as extra arguments.
+        args: What else `fun` takes (data): arrays here are arguments of the compiled program, not constants in it.
+        max_steps: How many at most.
+        tol: On the largest absolute entry of the gradient. Unit: the gradient's.
+
+    Raises:
+        TypeError: `fun` does not return a real scalar.
+    """
+    return _minimize(fun, params, tx, args, jnp.asarray(max_steps, jnp.int32), jnp.asarray(tol))
+
+
+@partial(jax.jit, static_argnames="fun")
+def _minimize(
+    fun: Objective, params: Any, tx: GradientTransformation, args: tuple[Any, ...], max_steps: jax.Array, tol: jax.Array
+) -> Minimum:
+    objective = _checked(fun, params, args)
+    pair, dtype = tx.transform(), step_dtype(params)
+
+    def evaluate(params: Any, state: Any) -> tuple[jax.Array, Any]:
+        return jax.value_and_grad(objective)(tx.gradient_params(params, state))
+
+    def judged(now: Minimum) -> Minimum:
+        largest = _largest(now.grad, dtype)
+        reason = jnp.where(now.steps >= max_steps, Reason.MAX_STEPS, now.reason)
+        reason = jnp.where(jnp.isfinite(now.value) & jnp.isfinite(largest), reason, Reason.NOT_FINITE)
+        reason = jnp.where(largest <= scalar(tol, dtype), Reason.CONVERGED, reason)
+        return now._replace(reason=reason.astype(jnp.int32))
+
+    def step(now: Minimum) -> Minimum:
+        updates, state = tx.update(now.grad, now.state, now.params, value=now.value, grad=now.grad, value_fn=objective)
+        params = apply_updates(now.params, updates)
+        if pair.evaluated is None:
+            value, grad = evaluate(params, state)
+            evaluations, reason = now.evaluations + 1, now.reason
+        else:
+            value, grad, count, outcome = pair.evaluated(state)
+            evaluations = count + 1
+            reason = now.reason
+            for ended, why in _BY_OUTCOME.items():
+                reason = jnp.where(outcome == ended, why, reason)
+            # Within rounding of where it was, and not flatter: at a kink it would go on like this.
+            is_stuck = (outcome == Outcome.DECREASED) & (value.astype(dtype) >= now.value)
+            reason = jnp.where(is_stuck, Reason.FAILED, reason)
+        return judged(
+            Minimum(params, value.astype(dtype), _like(grad, now.grad), state, now.steps + 1, evaluations, reason)
+        )
+
+    state = tx.init(params)
+    value, grad = evaluate(params, state)
+    zero = jnp.zeros([], jnp.int32)
+    start = judged(Minimum(params, value.astype(dtype), grad, state, zero, zero + 1, zero))
+    return jax.lax.while_loop(lambda now: now.reason == Reason.RUNNING, step, start)
+
+
+def _checked(fun: Objective, params: Any, args: tuple[Any, ...]) -> Callable[[Any], jax.Array]:
+    value = jax.eval_shape(fun, params, *args)
+    leaves = jax.tree.leaves(value)
+    if len(leaves) != 1 or leaves[0].shape != () or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
+        came = ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves) or "nothing"
+        raise TypeError(f"minimize: fun must return one real number, got {came}; take the mean or the sum")
+    return lambda params: fun(params, *args)
+
+
+def _largest(grad: Any, dtype: Any) -> jax.Array:
+    leaves = [jnp.max(jnp.abs(leaf), initial=0).astype(dtype) for leaf in jax.tree.leaves(grad)]
+    return jnp.max(jnp.stack(leaves)) if leaves else jnp.zeros([], dtype)
+
+
+def _like(tree: Any, other: Any) -> Any:
+    return jax.tree.map(lambda x, y: jnp.asarray(x).astype(y.dtype), tree, other)

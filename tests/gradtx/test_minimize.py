@@ -1,0 +1,230 @@
+"""L-BFGS, its line search and `minimize`: against scipy and optax, in closed form, and where there is no minimum."""
+
+from functools import partial
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.optimize
+
+import gradtx
+from gradtx import Outcome, Reason, lbfgs, minimize
+from gradtx.transforms.lbfgs import LBFGSState
+
+MEMORY, TOLERANCE = 10, 1e-5
+
+
+def rosenbrock(x):
+    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def beale(x):
+    return sum((c - x[0] * (1 - x[1] ** i)) ** 2 for i, c in ((1, 1.5), (2, 2.25), (3, 2.625)))
+
+
+def himmelblau(x):
+    return (x[0] ** 2 + x[1] - 11) ** 2 + (x[0] + x[1] ** 2 - 7) ** 2
+
+
+def powell(x):
+    return (x[0] + 10 * x[1]) ** 2 + 5 * (x[2] - x[3]) ** 2 + (x[1] - 2 * x[2]) ** 4 + 10 * (x[0] - x[3]) ** 4
+
+
+def quadratic(x, condition=1e6):
+    return jnp.sum(jnp.logspace(0, np.log10(condition), x.size) * x * x) / 2
+
+
+PROBLEMS = {
+    "Rosenbrock, 2": (rosenbrock, [-1.2, 1.0]),
+    "Rosenbrock, 10": (rosenbrock, [-1.2, 1.0] * 5),
+    "Rosenbrock, 100": (rosenbrock, [-1.2, 1.0] * 50),
+    "Beale": (beale, [1.0, 1.0]),
+    "Himmelblau": (himmelblau, [0.0, 0.0]),
+    "Powell": (powell, [3.0, -1.0, 0.0, 1.0]),
+    "quadratic, 1e6": (quadratic, [1.0] * 10),
+}
+
+
+def scipys_evaluations(function, start):
+    pair = jax.jit(jax.value_and_grad(function))
+    options = {"maxcor": MEMORY, "gtol": TOLERANCE, "ftol": 0, "maxiter": 10**5, "maxfun": 10**5}
+
+    def as_arrays(x):
+        return tuple(np.asarray(part) for part in pair(x))
+
+    found = scipy.optimize.minimize(as_arrays, np.asarray(start), jac=True, method="L-BFGS-B", options=options)
+    assert np.abs(found.jac).max() <= TOLERANCE
+    return found.nfev
+
+
+def optaxs_evaluations(function, start):
+    tx = optax.lbfgs(memory_size=MEMORY)
+    known = optax.value_and_grad_from_state(function)
+
+    def step(carry: Any) -> Any:
+        x, state, count, _ = carry
+        value, grad = known(x, state=state)
+        updates, state = cast(Any, tx.update(grad, state, x, value=value, grad=grad, value_fn=function))
+        count += state[-1].info.num_linesearch_steps.astype(jnp.int32)
+        x = optax.apply_updates(x, updates)
+        return x, state, count, jnp.abs(cast(Any, known(x, state=state)[1])).max()
+
+    x: Any = jnp.asarray(start)
+    first = x, tx.init(x), jnp.asarray(1, jnp.int32), jnp.asarray(jnp.inf)
+    return int(jax.lax.while_loop(lambda c: (c[3] > TOLERANCE) & (c[2] < 10**5), step, first)[2])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64", "standard_promotion")
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_no_more_evaluations_than_others(name):
+    function, start = PROBLEMS[name]
+    found = minimize(function, jnp.asarray(start), lbfgs(MEMORY), max_steps=10**5, tol=TOLERANCE)
+    assert found.reason == Reason.CONVERGED
+    np.testing.assert_array_equal(found.value, function(found.params))
+    np.testing.assert_allclose(found.grad, jax.grad(function)(found.params), rtol=1e-9, atol=1e-12)
+    scipys, optaxs = scipys_evaluations(function, start), optaxs_evaluations(function, start)
+    print(f"{name}: {found.evaluations} evaluations, scipy {scipys}, optax {optaxs}")
+    assert found.evaluations <= 1.15 * scipys
+    assert found.evaluations <= optaxs
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_last_step_is_undone_by_the_inverse_hessian():
+    """The secant equation, H y = s, of the newest pair; and H is the inverse Hessian after as many exact steps."""
+    curvatures, tx = jnp.asarray([1.0, 3.0, 7.0]), gradtx.scale_by_lbfgs(5)
+    x = jnp.asarray([1.0, -1.0, 2.0])
+    state, before = tx.init(x), x
+    for _ in range(4):
+        before, grad = x, curvatures * x
+        direction, state = tx.update(grad, state, x)
+        x = x - direction * jnp.vdot(direction, grad) / jnp.vdot(direction, curvatures * direction)
+    assert jnp.abs(x).max() < 1e-12
+    _, state = tx.update(curvatures * before, tx.init(x), before)
+    assert state.pairs == 0
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_two_loops_are_the_formula():
+    rng, size = np.random.default_rng(0), 4
+    tx = gradtx.scale_by_lbfgs(3)
+    params, grads = rng.normal(size=(6, size)), rng.normal(size=(6, size))
+    state, updates = tx.init(jnp.zeros(size)), jnp.zeros(size)
+    taken = []
+    for t in range(6):
+        updates, state = tx.update(jnp.asarray(grads[t]), state, jnp.asarray(params[t]))
+        if t and (params[t] - params[t - 1]) @ (grads[t] - grads[t - 1]) > 0:
+            taken.append((params[t] - params[t - 1], grads[t] - grads[t - 1]))
+    assert isinstance(state, LBFGSState)
+    assert 0 < len(taken) == state.pairs < 5  # some have a negative curvature
+    inverse = np.eye(size) * float(state.scale)
+    for s, y in taken[-3:]:
+        left = np.eye(size) - np.outer(s, y) / (s @ y)
+        inverse = left @ inverse @ left.T + np.outer(s, s) / (s @ y)
+    np.testing.assert_allclose(updates, inverse @ grads[5], rtol=1e-10)
+
+
+def value_and_slope(function, x, direction):
+    value, grad = jax.value_and_grad(function)(x)
+    return float(value), float(jnp.vdot(grad, direction))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("length", [1e-4, 0.1, 1.0, 30.0])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_steps_meet_the_strong_wolfe_conditions(name, length):
+    function, start = PROBLEMS[name]
+    x = jnp.asarray(start)
+    value, grad = jax.value_and_grad(function)(x)
+    tx = gradtx.scale_by_zoom_linesearch(40, 1e-3, 0.1)
+    direction = -length * grad / jnp.linalg.norm(grad)
+    step, state = tx.update(direction, tx.init(x), x, value=value, grad=grad, value_fn=function)
+    after, slope_after = value_and_slope(function, gradtx.apply_updates(x, step), direction)
+    slope = float(jnp.vdot(grad, direction))
+    assert state.outcome == Outcome.WOLFE
+    assert after <= float(value) + 1e-3 * float(state.learning_rate) * slope
+    assert abs(slope_after) <= 0.1 * abs(slope)
+    assert float(state.value) == pytest.approx(after, rel=1e-12)
+
+
+def stopped(function, start, tx=None, **options):
+    found = minimize(function, jnp.asarray(start), lbfgs() if tx is None else tx, **options)
+    assert jnp.isfinite(found.params).all()
+    return Reason(int(found.reason)), found
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    {
+        "NaN": (lambda x: jnp.sum(x) * jnp.nan, Reason.NOT_FINITE),
+        "flat": (lambda x: jnp.sum(0 * x), Reason.CONVERGED),
+        "unbounded": (lambda x: -jnp.sum(x), Reason.UNBOUNDED),
+        "a kink": (lambda x: jnp.sum(jnp.abs(x - 0.3)), Reason.FAILED),
+    }.values(),
+    ids=["NaN", "flat", "unbounded", "a kink"],
+)
+def test_without_a_minimum_to_find_it_says_so(function, reason):
+    found, result = stopped(function, [1.0, 2.0], max_steps=10**4)
+    assert found == reason
+    assert result.evaluations < 1000
+
+
+def test_nan_along_the_way_is_a_step_too_long():
+    """log has no value beyond 0; the first step goes there."""
+    reason, found = stopped(lambda x: jnp.sum(x - 1e-3 * jnp.log(x)), [1.0], tol=1e-4)
+    assert reason == Reason.CONVERGED
+    np.testing.assert_allclose(found.params, 1e-3, rtol=1e-2)
+
+
+def test_uphill_is_no_descent():
+    uphill = gradtx.chain(gradtx.scale(1.0), gradtx.scale_by_zoom_linesearch(10))
+    reason, found = stopped(lambda x: jnp.sum(x * x), [1.0, 2.0], uphill)
+    assert reason == Reason.NO_DESCENT
+    np.testing.assert_array_equal(found.params, [1.0, 2.0])
+
+
+def test_any_optimizer_can_minimise():
+    reason, found = stopped(lambda x: jnp.sum(x * x), [1.0, 2.0], gradtx.sgd(0.1), tol=1e-3)
+    assert reason == Reason.CONVERGED
+    # The gradient is 2 * 2 * .8 ** k.
+    assert int(found.steps) == np.ceil(np.log(1e-3 / 4) / np.log(0.8))
+    assert found.evaluations == found.steps + 1
+    assert stopped(lambda x: jnp.sum(x * x), [1.0], gradtx.sgd(0.1), max_steps=3)[0] == Reason.MAX_STEPS
+
+
+@pytest.mark.slow
+def test_lanes_that_have_converged_stay():
+    starts = jnp.asarray([[-1.2, 1.0], [1.0, 1.0], [0.9, 0.8]])
+    together = jax.jit(jax.vmap(lambda x: minimize(rosenbrock, x, lbfgs(), tol=1e-3)))(starts)
+    assert together.steps[1] == 0 < together.steps[2] < together.steps[0]
+    for i, start in enumerate(starts):
+        alone = minimize(rosenbrock, start, lbfgs(), tol=1e-3)
+        np.testing.assert_allclose(together.params[i], alone.params, rtol=1e-3)
+        assert together.reason[i] == alone.reason == Reason.CONVERGED
+    np.testing.assert_array_equal(together.params[1], starts[1])
+
+
+def test_a_tree_of_arrays_is_one_vector():
+    rng = np.random.RandomState(0)
+    matrix = jnp.asarray(np.vander(rng.uniform(size=12), 5), jnp.float32)
+    target = matrix @ jnp.arange(5.0)
+
+    def loss(params, matrix, target):
+        flat = jnp.concatenate([params["a"], params["b"].ravel(), params["c"][None]])
+        return jnp.mean((matrix @ flat - target) ** 2)
+
+    start = {"a": jnp.zeros(2), "b": jnp.zeros((2, 1)), "c": jnp.zeros(())}
+    whole = minimize(
+        partial(lambda p, m, t: loss({"a": p[:2], "b": p[2:4, None], "c": p[4]}, m, t)),
+        jnp.zeros(5),
+        lbfgs(),
+        args=(matrix, target),
+        max_steps=20,
+    )
+    tree = minimize(loss, start, lbfgs(), args=(matrix, target), max_steps=20)
+    np.testing.assert_allclose(tree.value, whole.value, rtol=1e-2, atol=1e-7)
+    assert tree.evaluations == whole.evaluations
