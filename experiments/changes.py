@@ -20,6 +20,7 @@ class Changes:
     augment: bool = False
     l2: float = 0.0
     cosine: bool = False
+    defaults: bool = False
 
     def words(self) -> Iterator[str]:
         """The options, as they are typed."""
@@ -41,6 +42,8 @@ class Changes:
             tier = replace(tier, seeds=self.seeds)
         if self.budget is not None:
             tier = replace(tier, grid=tier.grid.resized(self.budget))
+        if self.defaults:
+            tier = replace(tier, defaults=True)
         if self.augment or self.l2 or self.cosine:
             tier = tier.with_recipe(augment=self.augment, l2=self.l2, cosine=self.cosine)
         return tier
@@ -56,6 +59,6 @@ class Changes:
                 raise ExperimentError(f"--{name} must be at least 1, got {value}")
         if not 0 <= self.l2 < float("inf"):
             raise ExperimentError(f"--l2 must be at least 0 and finite, got {self.l2:g}")
-        for name in ("augment", "l2", "cosine"):
+        for name in ("augment", "l2", "cosine", "defaults"):
             if getattr(self, name) and not isinstance(tier, Training):
                 raise ExperimentError(f"study {study.name!r} has no --{name}: it trains no model")

@@ -76,6 +76,7 @@ def run(
     augment: Switch = False,
     l2: Annotated[float, arg(metavar="X")] = 0.0,
     cosine: Switch = False,
+    defaults: Switch = False,
     coordinator: Annotated[str | None, arg(metavar="HOST:PORT")] = None,
     processes: Annotated[int | None, arg(metavar="N")] = None,
     process_id: Annotated[int | None, arg(metavar="I")] = None,
@@ -93,6 +94,7 @@ def run(
         augment: Crop and flip training images at random (studies that train models).
         l2: Weight decay, as a penalty on the kernels' squares.
         cosine: Let the learning rate fall to 0 along a cosine.
+        defaults: Also train each method at its default learning rate, where the tier does not.
         coordinator: Run in several processes: where process 0 listens. Start the same command once for each.
         processes: How many processes there are.
         process_id: Which this one is, from 0; process 0 prints and writes.
@@ -110,7 +112,7 @@ def run(
     from experiments import commands
     from experiments.changes import Changes
 
-    changes = Changes(seeds, budget, augment, l2, cosine)
+    changes = Changes(seeds, budget, augment, l2, cosine, defaults)
     command = shlex.join(["python", "-m", "experiments", "run", name, "--tier", tier, *changes.words()])
     commands.run_study(_console(is_quiet=is_quiet), name, tier, data_dir, results, changes, command)
 
