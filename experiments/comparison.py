@@ -51,6 +51,7 @@ class Training:
         defaults: Whether there is the default track.
         tested_at: Epochs after which the test split is read; none: after the last.
         train_size: Training images used; None for all. Validation takes a quarter as many.
+        test_size: Test images used; None for all.
         scale: What is smaller than in the study, in a few words.
     """
 
@@ -67,6 +68,7 @@ class Training:
     defaults: bool = False
     tested_at: tuple[int, ...] = ()
     train_size: int | None = None
+    test_size: int | None = None
     augment: Callable[..., Any] | None = None
 
     def with_recipe(self, *, augment: bool, l2: float, cosine: bool) -> Training:
@@ -130,7 +132,7 @@ def compare(tier: Training, context: Context) -> xr.Dataset:
           optimizer, track), of one epoch of one final run; `epoch_steps` (model), how many steps an epoch has.
     """
     assert context.dataset is not None, "a comparison needs a data set"
-    dataset = context.dataset.subset(tier.train_size)
+    dataset = context.dataset.subset(tier.train_size, tier.test_size)
     for cost in expected(tier).values():
         context.progress.expect(cost)
     models, steps = [], []

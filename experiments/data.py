@@ -47,13 +47,18 @@ class Dataset:
     test: Examples
     fingerprint: str
 
-    def subset(self, size: int | None) -> Dataset:
-        """The first `size` training images and a quarter as many for validation. Both are shuffled already."""
-        if size is None:
-            return self
-        train = Examples(*(part[:size] for part in self.train))
-        validation = Examples(*(part[: size // 4] for part in self.validation))
-        return replace(self, train=train, validation=validation)
+    def subset(self, train: int | None, test: int | None = None) -> Dataset:
+        """The first `train` training images, a quarter as many for validation, and the first `test` test images.
+
+        None is all. Training and validation are shuffled already.
+        """
+        validation = None if train is None else train // 4
+        return replace(
+            self,
+            train=Examples(*(part[:train] for part in self.train)),
+            validation=Examples(*(part[:validation] for part in self.validation)),
+            test=Examples(*(part[:test] for part in self.test)),
+        )
 
 
 def load(name: str, data_dir: Path | None = None) -> Dataset:

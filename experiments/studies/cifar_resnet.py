@@ -35,13 +35,13 @@ STUDY = training_study(
     tiers={
         "smoke": Training(
             {"ResNet-18, width 4": resnet18(4)}, methods=METHODS[:3], epochs=1, seeds=2, batch_size=64,
-            grid=Grid(-4, -4), tuning=Stage(epochs=1, seeds=1), mode="map", estimate="1 minute", train_size=256,
-            scale="3 of 7 methods, width 4 of 64, 256 images, 1 epoch",
+            grid=Grid(-4, -4), tuning=Stage(epochs=1, seeds=1), mode="map", estimate="1 minute",
+            train_size=256, test_size=256, scale="3 of 7 methods, width 4 of 64, 256 images, 1 epoch",
         ),
         "cpu": Training(
-            {"ResNet-18, width 8": resnet18(8)}, epochs=10, seeds=6, batch_size=128, grid=Grid(-6, -1),
-            tuning=Stage(epochs=3, seeds=1), mode="map", estimate="80 minutes", train_size=4000,
-            scale="width 8 of 64, 4,000 of 45,000 images, 10 epochs; learning rates tuned with 1 seed over 3 of them",
+            {"ResNet-18, width 8": resnet18(8)}, epochs=8, seeds=6, batch_size=128, grid=Grid(-6, -1),
+            tuning=Stage(epochs=3, seeds=1), mode="map", estimate="an hour", train_size=4000,
+            scale="width 8 of 64, 4,000 of 45,000 images, 8 epochs; learning rates tuned with 1 seed over 3 of them",
         ),
         "accelerator": Training(
             {"ResNet-18": resnet18(64, dtype="bfloat16")}, epochs=200, seeds=5, batch_size=128, grid=Grid(-8, 0),

@@ -53,7 +53,14 @@ def reproduced(published: Published, results: xr.Dataset) -> Verdict:
 
 
 def _study(
-    name: str, data: str, net: tuple[str, Classifier], rate: float, published: Published, claim: str, **more: object
+    name: str,
+    data: str,
+    net: tuple[str, Classifier],
+    rate: float,
+    published: Published,
+    claim: str,
+    estimate: str,
+    **more: object,
 ) -> Study[Training]:
     methods = (Method(ADAM, partial(gradtx.adam), rate),)
     common = {
@@ -68,10 +75,11 @@ def _study(
         data=data,
         tiers={
             "smoke": Training(
-                epochs=1, seeds=2, train_size=256, scale="256 images, 1 epoch", estimate="1 minute", **common
+                epochs=1, seeds=2, train_size=256, test_size=256, scale="256 images, 1 epoch", estimate="1 minute",
+                **common,
             ),
             "cpu": Training(
-                epochs=last, seeds=5, tested_at=tuple(published), estimate="15 minutes",
+                epochs=last, seeds=5, tested_at=tuple(published), estimate=estimate,
                 scale=f"{last} of 100 epochs", **common,
             ),
             "accelerator": Training(
@@ -92,9 +100,15 @@ def _study(
 
 
 FASHION_2C2D = _study(
-    "fashion-2c2d", "fashion_mnist", ("2c2d", net_2c2d()), 2.5e-4, {1: (0.853, 0.006), 2: (0.876, 0.003)}, "D1"
+    "fashion-2c2d",
+    "fashion_mnist",
+    ("2c2d", net_2c2d()),
+    2.5e-4,
+    {1: (0.853, 0.006), 2: (0.876, 0.003)},
+    "D1",
+    "15 minutes",
 )
 CIFAR_3C3D = _study(
-    "cifar-3c3d", "cifar10", ("3c3d", net_3c3d()), 4e-4, {1: (0.542, 0.013), 5: (0.720, 0.009)}, "D2",
+    "cifar-3c3d", "cifar10", ("3c3d", net_3c3d()), 4e-4, {1: (0.542, 0.013), 5: (0.720, 0.009)}, "D2", "45 minutes",
     augment=CropAndFlip(margin=2),
 )  # fmt: skip

@@ -4,6 +4,7 @@ import xarray as xr
 
 from experiments import verdicts
 from experiments.comparison import TUNED, Stage, Training
+from experiments.methods import METHODS
 from experiments.models import lenet5
 from experiments.readings import final_accuracies
 from experiments.studies.training import training_study
@@ -30,8 +31,9 @@ STUDY = training_study(
     data="mnist",
     tiers={
         "smoke": Training(
-            MODELS, epochs=2, seeds=2, batch_size=128, grid=Grid(-4, -4), tuning=Stage(epochs=1, seeds=1), mode="map",
-            estimate="1 minute", train_size=1280, scale="1,280 images, 2 epochs",
+            MODELS, methods=METHODS[::2], epochs=2, seeds=2, batch_size=128, grid=Grid(-4, -4),
+            tuning=Stage(epochs=1, seeds=1), mode="map", estimate="1 minute", train_size=640, test_size=256,
+            scale="4 of 7 methods, 640 images, 2 epochs",
         ),
         "cpu": Training(
             MODELS, epochs=5, seeds=5, batch_size=128, grid=Grid(-6, -1), tuning=Stage(epochs=2, seeds=1), mode="map",

@@ -1,5 +1,6 @@
 """Every test has a data cache of its own; and a problem that trains in no time."""
 
+import os
 import pathlib
 
 import jax
@@ -17,6 +18,15 @@ PIXELS, CLASSES = 4, 3
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     place = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("GRADTX_CACHE", str(place))
+    return place
+
+
+@pytest.fixture
+def decoded(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A data cache that tests of the real data share, over all processes: decoding takes half a minute."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "decoded"
     monkeypatch.setenv("GRADTX_CACHE", str(place))
     return place
 

@@ -24,7 +24,7 @@ def reference(tmp_path_factory) -> Place:
 
 def test_killed_at_many_points_it_ends_the_same(reference, tmp_path):
     place, rng, kills = Place(tmp_path, reference.cache), random.Random(7), 0
-    for number in range(8):
+    for number in range(6):
         before = place.calls
         if number % 2:  # at a change of a file
             process = place.start(KILL=f"{place.root}:{rng.randint(1, 40)}")

@@ -57,14 +57,14 @@ def test_smoke_is_a_part_of_cpu(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WITHOUT_DOWNLOAD)
+@pytest.mark.parametrize("name", [name for name in WITHOUT_DOWNLOAD if name != "quickstart"])  # see test_cli
 def test_runs_in_its_smallest_tier(name, tmp_path, capsys):
     run_smoke(name, tmp_path, capsys)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in STUDIES if name not in WITHOUT_DOWNLOAD])
-def test_runs_on_real_data_in_its_smallest_tier(name, tmp_path, capsys, monkeypatch, tfds_dir):
+def test_runs_on_real_data_in_its_smallest_tier(name, tmp_path, capsys, monkeypatch, tfds_dir, decoded):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tfds_dir))
     run_smoke(name, tmp_path, capsys)
 
