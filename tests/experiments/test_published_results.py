@@ -64,3 +64,9 @@ def test_2c2d_on_fashion_mnist():
     # Published over ten seeds (DeepOBS): 85.3 ± 0.6 % after one epoch, 87.6 ± 0.3 % after two.
     assert means("fashion-2c2d", "2c2d", DEFAULT, 1)["Adam"] >= 84.1
     assert means("fashion-2c2d", "2c2d", DEFAULT, 2)["Adam"] >= 86.9
+
+
+def test_3c3d_on_cifar10():
+    # Published over ten seeds (DeepOBS): 54.2 ± 1.3 % after one epoch, 72.0 ± 0.9 % after five.
+    assert means("cifar-3c3d", "3c3d", DEFAULT, 1)["Adam"] >= 51
+    assert means("cifar-3c3d", "3c3d", DEFAULT, 5)["Adam"] >= 70
