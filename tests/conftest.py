@@ -1,11 +1,14 @@
 """How the tests run JAX: strict about dtypes and ranks, annotations executed, 8 virtual devices."""
 
+import gc
 import os
 import pathlib
 
 import jax
 import pytest
 from jaxtyping import install_import_hook
+
+from tests import annotations
 
 # Tests compile far more than they run: without LLVM's optimizations the programs are made in half the time, and those
 # that draw random numbers in a sixth. XLA's own optimizations stay. Processes that tests start inherit this.
@@ -16,7 +19,10 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-install_import_hook("gradtx", "beartype.beartype")
+install_import_hook("gradtx", f"{annotations.__name__}.{annotations.checked.__name__}")
+
+# Traces and programs are many objects that live long: looking through them again and again is a sixth of the time.
+gc.set_threshold(200_000, 50, 1000)
 
 
 @pytest.fixture
