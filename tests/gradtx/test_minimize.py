@@ -12,7 +12,7 @@ import scipy.optimize
 
 import gradtx
 from gradtx import Outcome, Reason, lbfgs, minimize
-from gradtx.transforms.lbfgs import LBFGSState
+from gradtx.transforms.lbfgs import LBFGSState, _precondition
 
 MEMORY, TOLERANCE = 10, 1e-5
 
@@ -93,18 +93,20 @@ def test_no_more_evaluations_than_others(name):
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_last_step_is_undone_by_the_inverse_hessian():
-    """The secant equation, H y = s, of the newest pair; and H is the inverse Hessian after as many exact steps."""
+def test_exact_steps_end_in_as_many_as_there_are_dimensions():
+    """And then the secant equation, H y = s, holds for each pair."""
     curvatures, tx = jnp.asarray([1.0, 3.0, 7.0]), gradtx.scale_by_lbfgs(5)
     x = jnp.asarray([1.0, -1.0, 2.0])
-    state, before = tx.init(x), x
+    state, update = tx.init(x), jax.jit(tx.update)
     for _ in range(4):
-        before, grad = x, curvatures * x
-        direction, state = tx.update(grad, state, x)
+        grad = curvatures * x
+        direction, state = update(grad, state, x)
         x = x - direction * jnp.vdot(direction, grad) / jnp.vdot(direction, curvatures * direction)
     assert jnp.abs(x).max() < 1e-12
-    _, state = tx.update(curvatures * before, tx.init(x), before)
-    assert state.pairs == 0
+    assert isinstance(state, LBFGSState)
+    assert state.pairs == 3
+    for s, y in zip(state.diff_params_memory[:3], state.diff_updates_memory[:3], strict=True):
+        np.testing.assert_allclose(_precondition(y, state), s, rtol=1e-6)
 
 
 @pytest.mark.usefixtures("x64")
@@ -112,10 +114,10 @@ def test_the_two_loops_are_the_formula():
     rng, size = np.random.default_rng(0), 4
     tx = gradtx.scale_by_lbfgs(3)
     params, grads = rng.normal(size=(6, size)), rng.normal(size=(6, size))
-    state, updates = tx.init(jnp.zeros(size)), jnp.zeros(size)
+    state, updates, update = tx.init(jnp.zeros(size)), jnp.zeros(size), jax.jit(tx.update)
     taken = []
     for t in range(6):
-        updates, state = tx.update(jnp.asarray(grads[t]), state, jnp.asarray(params[t]))
+        updates, state = update(jnp.asarray(grads[t]), state, jnp.asarray(params[t]))
         if t and (params[t] - params[t - 1]) @ (grads[t] - grads[t - 1]) > 0:
             taken.append((params[t] - params[t - 1], grads[t] - grads[t - 1]))
     assert isinstance(state, LBFGSState)
