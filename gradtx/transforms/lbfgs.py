@@ -49,7 +49,8 @@ def scale_by_lbfgs(memory_size: int = 10, scale_init_precond: bool = True) -> Tr
     Give it full-batch gradients: a difference of two mini-batches' gradients is mostly noise.
 
     State: `LBFGSState`, 2 `memory_size` + 2 copies of the parameters (float32 for half precision).
-    Units: parameter squared over objective, times the gradient's. Keeps the gradient's sign, as H is positive.
+    Units: parameter squared over objective, times the gradient's. Not negated: the updates and the gradient have a
+    positive inner product, as H is positive definite.
 
     Args:
         memory_size: Pairs that are kept, at least 1.
@@ -58,7 +59,7 @@ def scale_by_lbfgs(memory_size: int = 10, scale_init_precond: bool = True) -> Tr
     Raises:
         ValueError: `memory_size` is less than 1.
 
-    Source: Nocedal, 1980; Liu and Nocedal, 1989. Differs from optax: which takes each pair, whatever its curvature.
+    Source: Nocedal, 1980; Liu and Nocedal, 1989. Differs from optax, which takes each pair, whatever its curvature.
     """
 
     def init(params: Any) -> LBFGSState:
