@@ -1,7 +1,8 @@
 """`python -m experiments` for tests in processes of their own: the quickstart is small, and may kill itself.
 
 Environment: `CALLS` names a file that grows by a byte with each call that trains. `KILL=<text>:<n>` ends the process by
-SIGKILL at its n-th change of a file or directory whose path has the text. `PAUSE`: seconds more a call.
+SIGKILL at its n-th change of a file or directory whose path has the text. `HOLD=<path>`: the third call waits until
+there is such a file.
 """
 
 import dataclasses
@@ -37,23 +38,26 @@ def kill_at(text: str, count: int) -> None:
     sys.addaudithook(watch)
 
 
-def count_calls(path: str, pause: float) -> None:
+def count_calls(path: str, hold: str | None) -> None:
     advance = sweep._advance
 
     def counted(*arguments):
         with open(path, "ab") as file:
             file.write(b".")
-        time.sleep(pause)
+            number = file.tell()
+        while hold and number == 3 and not os.path.exists(hold):
+            time.sleep(0.01)
         return advance(*arguments)
 
     sweep._advance = counted
 
 
 if __name__ == "__main__":
-    STUDIES["quickstart"] = dataclasses.replace(STUDY, tiers={"smoke": TIER})
+    # One picture: drawing four is half of such a run.
+    STUDIES["quickstart"] = dataclasses.replace(STUDY, tiers={"smoke": TIER}, pictures=STUDY.pictures[:1])
     sweep.SECONDS_BETWEEN_CHECKPOINTS = -1.0
     if "CALLS" in os.environ:
-        count_calls(os.environ["CALLS"], float(os.environ.get("PAUSE", "0")))
+        count_calls(os.environ["CALLS"], os.environ.get("HOLD"))
     if "KILL" in os.environ:
         text, _, number = os.environ["KILL"].rpartition(":")
         kill_at(text, int(number))
