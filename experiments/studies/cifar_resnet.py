@@ -35,8 +35,8 @@ STUDY = training_study(
     tiers={
         "smoke": Training(
             {"ResNet-18, width 4": resnet18(4)}, methods=METHODS[:3], epochs=1, seeds=2, batch_size=64,
-            grid=Grid(-4, -4), tuning=Stage(epochs=1, seeds=1), mode="map", estimate="1 minute",
-            train_size=256, test_size=256, scale="3 of 7 methods, width 4 of 64, 256 images, 1 epoch",
+            grid=Grid(-4, -3), tuning=Stage(epochs=1, seeds=1), mode="map", estimate="1 minute",
+            train_size=128, test_size=128, scale="3 of 7 methods, width 4 of 64, 128 images, 1 epoch",
         ),
         "cpu": Training(
             {"ResNet-18, width 8": resnet18(8)}, epochs=8, seeds=6, batch_size=128, grid=Grid(-6, -1),

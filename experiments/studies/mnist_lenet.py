@@ -31,9 +31,9 @@ STUDY = training_study(
     data="mnist",
     tiers={
         "smoke": Training(
-            MODELS, methods=METHODS[::2], epochs=2, seeds=2, batch_size=128, grid=Grid(-4, -4),
-            tuning=Stage(epochs=1, seeds=1), mode="map", estimate="1 minute", train_size=640, test_size=256,
-            scale="4 of 7 methods, 640 images, 2 epochs",
+            MODELS, methods=METHODS[::2], epochs=2, seeds=2, batch_size=128, grid=Grid(-4, -3),
+            tuning=Stage(epochs=1, seeds=1), mode="map", estimate="1 minute", train_size=384, test_size=256,
+            scale="4 of 7 methods, 384 images, 2 epochs",
         ),
         "cpu": Training(
             MODELS, epochs=5, seeds=5, batch_size=128, grid=Grid(-6, -1), tuning=Stage(epochs=2, seeds=1), mode="map",

@@ -239,15 +239,3 @@ def test_programs_are_kept_where_the_cache_is(cache, monkeypatch):
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
-
-
-@pytest.mark.slow
-def test_the_real_thing(tmp_path):
-    """`python -m experiments run quickstart --tier smoke`, in a process of its own, with warnings as errors."""
-    command = ["-m", "experiments", "run", "quickstart", "--tier", "smoke", "--results", str(tmp_path)]
-    done = subprocess.run([sys.executable, "-W", "error", *command], capture_output=True, text=True)
-    assert done.stderr == ""
-    assert done.returncode == 0
-    accuracy = results.read(tmp_path / "quickstart" / "smoke").test_accuracy
-    assert dict(accuracy.sizes) == {"model": 2, "optimizer": 7, "track": 1, "seed": 3, "tested_epoch": 1}
-    assert accuracy.mean("seed").min() > 0.8

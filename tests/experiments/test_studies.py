@@ -57,7 +57,7 @@ def test_smoke_is_a_part_of_cpu(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in WITHOUT_DOWNLOAD if name != "quickstart"])  # see test_cli
+@pytest.mark.parametrize("name", [name for name in WITHOUT_DOWNLOAD if name != "quickstart"])  # see .ci/run
 def test_runs_in_its_smallest_tier(name, tmp_path, capsys):
     run_smoke(name, tmp_path, capsys)
 

@@ -84,7 +84,8 @@ def test_no_more_evaluations_than_others(name):
     function, start = PROBLEMS[name]
     found = minimize(function, jnp.asarray(start), lbfgs(MEMORY), max_steps=10**5, tol=TOLERANCE)
     assert found.reason == Reason.CONVERGED
-    np.testing.assert_array_equal(found.value, function(found.params))
+    # Next to a minimum of 0 its terms cancel, and a compiled sum may round differently.
+    np.testing.assert_allclose(found.value, function(found.params), rtol=1e-6)
     np.testing.assert_allclose(found.grad, jax.grad(function)(found.params), rtol=1e-9, atol=1e-12)
     scipys, optaxs = scipys_evaluations(function, start), optaxs_evaluations(function, start)
     print(f"{name}: {found.evaluations} evaluations, scipy {scipys}, optax {optaxs}")
