@@ -36,8 +36,8 @@ STUDY = training_study(
             scale="4 of 7 methods, 384 images, 2 epochs",
         ),
         "cpu": Training(
-            MODELS, epochs=5, seeds=5, batch_size=128, grid=Grid(-6, -1), tuning=Stage(epochs=2, seeds=1), mode="map",
-            estimate="30 minutes", scale="5 epochs; learning rates tuned with 1 seed over 2 of them",
+            MODELS, epochs=5, seeds=5, batch_size=128, grid=Grid(-6, -1), tuning=Stage(epochs=3, seeds=2), mode="map",
+            estimate="30 minutes", scale="5 epochs; learning rates tuned with 2 seeds over 3 of them",
         ),
         "accelerator": Training(
             MODELS, epochs=20, seeds=10, batch_size=128, grid=Grid(-8, 0), tuning=Stage(epochs=20, seeds=3),
