@@ -27,6 +27,8 @@ def new_file(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        # mkstemp makes a private file; results are as readable as any other.
+        temporary.chmod(0o666 & ~umask())
         _sync(temporary)
         os.replace(temporary, path)
     finally:
@@ -51,8 +53,7 @@ def new_directory(path: Path) -> Iterator[Path]:
         for file in staged.rglob("*"):
             if file.is_file():
                 _sync(file)
-        # mkdtemp makes a private directory; results are as readable as any other file.
-        staged.chmod(0o777 & ~_umask())
+        staged.chmod(0o777 & ~umask())
         with _alone(path.parent):
             _take_place(staged, path)
     except BaseException:
@@ -142,7 +143,8 @@ def _sync(file: Path) -> None:
         os.fsync(handle.fileno())
 
 
-def _umask() -> int:
+def umask() -> int:
+    """What the process keeps back of a new file's permissions."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
+from experiments import atomic
 from experiments.comparison import Training
 from experiments.errors import ExperimentError
 from experiments.study import Study
+
+MOST = {"seeds": 1000, "budget": 100}
+"""Of what no run on any machine would end with more."""
+
+OPTIONS = "options.json"
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Changes:
             if value is True:
                 yield f"--{field.name}"
             elif value:
-                yield from (f"--{field.name}", f"{value:g}")
+                yield from (f"--{field.name}", str(value))
 
     def apply(self, study: Study[Any], tier: Any) -> Any:
         """The tier, changed.
@@ -48,6 +56,19 @@ class Changes:
             tier = tier.with_recipe(augment=self.augment, l2=self.l2, cosine=self.cosine)
         return tier
 
+    def keep(self, directory: Path) -> None:
+        """Write them beside a run's parts, for who asks how far it is."""
+        with atomic.new_file(directory / OPTIONS) as temporary:
+            temporary.write_text(json.dumps(asdict(self)) + "\n")
+
+    @classmethod
+    def kept(cls, directory: Path) -> Changes:
+        """What `keep` wrote; none if there is nothing of the kind."""
+        try:
+            return cls(**json.loads((directory / OPTIONS).read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return cls()
+
     def _check(self, study: Study[Any], tier: Any) -> None:
         for name in ("seeds", "budget"):
             value = getattr(self, name)
@@ -55,10 +76,10 @@ class Changes:
                 continue
             if {"seeds": "seeds", "budget": "grid"}[name] not in {field.name for field in fields(tier)}:
                 raise ExperimentError(f"study {study.name!r} has no --{name}: it does not depend on it")
-            if value < 1:
-                raise ExperimentError(f"--{name} must be at least 1, got {value}")
-        if not 0 <= self.l2 < float("inf"):
-            raise ExperimentError(f"--l2 must be at least 0 and finite, got {self.l2:g}")
+            if not (isinstance(value, int) and 1 <= value <= MOST[name]):
+                raise ExperimentError(f"--{name} must be from 1 to {MOST[name]}, got {value}")
+        if not (isinstance(self.l2, float) and 0 <= self.l2 < float("inf")):
+            raise ExperimentError(f"--l2 must be at least 0 and finite, got {self.l2}")
         for name in ("augment", "l2", "cosine", "defaults"):
             if getattr(self, name) and not isinstance(tier, Training):
                 raise ExperimentError(f"study {study.name!r} has no --{name}: it trains no model")

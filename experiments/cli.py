@@ -6,6 +6,7 @@ What a person can mend (`ExperimentError`) is one line on stderr and exit code 2
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shlex
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str]) -> int:
 
         commands["bench"] = with_options
     _quieten()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a sign that the terminal has not is no reason to stop
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands,

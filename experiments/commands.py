@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,7 @@ from experiments import (
     summary,
 )
 from experiments.changes import Changes
-from experiments.data import Dataset
-from experiments.errors import ExperimentError, one_line
+from experiments.errors import ExperimentError, explained
 from experiments.findings import StudyResults, reason
 from experiments.progress import Progress
 from experiments.studies import STUDIES, TIERS, Study, find, find_tier
@@ -80,17 +80,15 @@ def run_study(
     tier = changes.apply(study, tier)
     directory = results.directory(root, study.name, tier_name)
     parts_directory = results.parts(root, study.name, tier_name)
-    try:
+    with _writing(directory):
         distributed.from_first(lambda: atomic.check_writable(directory, free_bytes=NEEDED_BYTES))
-    except OSError as error:
-        raise _unwritable(directory, error) from error
 
     console.print(f"[bold]{study.name}[/], {tier_name} tier: {study.question}")
     dataset = None
     if study.data is not None:
         with console.status(f"loading {study.data}"):
             dataset = data.load(study.data, data_dir)
-    spec = _spec(study, tier, dataset)
+    spec = study.spec(tier, dataset.fingerprint if dataset else None)
     if distributed.agreed(distributed.is_first() and _is_finished(directory, spec)):
         console.print("It is finished: nothing is left to do. To run it anew, remove:")
         for place in (directory, parts_directory):
@@ -100,6 +98,8 @@ def run_study(
     say, start = _say(console), time.perf_counter()
     compilation.keep_programs()
     with store.opened(parts_directory, spec, say) as parts:
+        with _writing(parts_directory):
+            distributed.from_first(lambda: changes.keep(parts_directory))
         with Progress(console) as progress:
             found = study.run(tier, Context(parts, progress, dataset, say))
         found.attrs = {
@@ -107,15 +107,18 @@ def run_study(
             "question": study.question,
             "tier": tier_name,
             "scale": tier.scale,
-            "spec": _digest(spec),
-            "elapsed_seconds": round(time.perf_counter() - start, 1),
+            "spec": sealed.checksum(spec.encode()),
+            # Of all sittings, if there were several.
+            "elapsed_seconds": round(max(time.perf_counter() - start, sum(map(parts.seconds, parts.names()))), 1),
             **provenance.describe(command),
         }
         if dataset is not None:
             found.attrs |= {"data": study.data, "data_fingerprint": dataset.fingerprint}
         shown = StudyResults(study, tier_name, found)
-        summary.show(console, shown)  # before it is written: a disk that has become full does not take it away
-        distributed.from_first(lambda: _write(shown, directory, say))
+        try:
+            summary.show(console, shown)  # before it is written: a disk that has become full does not take it away
+        finally:  # nor does a closed pipe take away what is written
+            distributed.from_first(lambda: _write(shown, directory, say))
     console.print(f"Done in {found.attrs['elapsed_seconds']:.0f} s. Table, pictures and data are in:")
     console.print(str(directory), style="bold", markup=False, soft_wrap=True)
 
@@ -124,32 +127,40 @@ def report_studies(console: Console, name: str | None, root: Path) -> None:
     """Print stored results, draw their pictures anew, and write the site.
 
     Raises:
-        ExperimentError: There are none, or they cannot be read.
+        ExperimentError: There are none, or the report cannot be written. Or some cannot be read; the report is then of
+            all others.
     """
     asked = [find(name)] if name else list(STUDIES.values())
-    for shown, directory in _stored(asked, root):
+    stored, damaged = _stored(asked, root)
+    for shown, directory in stored:
         summary.show(console, shown)
         _write_derived(shown, directory, _say(console))
         console.print(f"[bold]{escape(str(directory))}[/]\n", soft_wrap=True)
-    pages = [shown for shown, _ in _stored(list(STUDIES.values()), root)]
-    with atomic.new_file(root / summary.CLAIMS) as temporary:
-        temporary.write_text(summary.claims(pages), encoding="utf-8")
-    front = site.write_site(pages, root / SITE, list(STUDIES.values()))
-    console.print("The report, with all claims at a glance:")
-    console.print(str(front), style="bold", markup=False, soft_wrap=True)
+    if name and stored:
+        stored, damaged = _stored(list(STUDIES.values()), root)
+    if stored:
+        pages = [shown for shown, _ in stored]
+        with _writing(root), atomic.new_file(root / summary.CLAIMS) as temporary:
+            temporary.write_text(summary.claims(pages), encoding="utf-8")
+        front = site.write_site(pages, root / SITE, list(STUDIES.values()), damaged)
+        console.print("The report, with all claims at a glance:")
+        console.print(str(front), style="bold", markup=False, soft_wrap=True)
+    if damaged:
+        raise ExperimentError("left out of the report: " + "; ".join(damaged))
 
 
 def show_status(console: Console, name: str | None, root: Path) -> None:
     """Print what is done, running and left of every run that was begun.
 
     Raises:
-        ExperimentError: There is no study of that name.
+        ExperimentError: There is no study of that name, or the directory cannot be read.
     """
     asked = [find(name)] if name else list(STUDIES.values())
     table = Table("study", "tier", "state", "parts done", "work done", "time to go", box=None, pad_edge=False)
     for study in asked:
         for tier_name, tier in study.tiers.items():
-            row = status.of(study, tier, root, tier_name)
+            with explained(f"cannot read {root}"):
+                row = status.of(study, tier, root, tier_name)
             if row is not None:
                 table.add_row(study.name, tier_name, *row)
     if not table.row_count:
@@ -163,31 +174,30 @@ def _say(console: Console) -> Callable[[str], None]:
     return lambda line: console.print(line, style="dim", markup=False, soft_wrap=True)
 
 
-def _stored(studies: list[Study[Any]], root: Path) -> Iterator[tuple[StudyResults, Path]]:
-    """What there is of results. Raises ExperimentError if there is nothing."""
+def _stored(studies: Sequence[Study[Any]], root: Path) -> tuple[list[tuple[StudyResults, Path]], list[str]]:
+    """What there is of results, and why others cannot be read. Raises ExperimentError if there is nothing."""
     places = [(study, tier, results.directory(root, study.name, tier)) for study in studies for tier in TIERS]
-    places = [place for place in places if place[2].exists()]
+    with explained(f"cannot read {root}"):
+        places = [place for place in places if place[2].exists()]
     if not places:
         name = studies[0].name if len(studies) == 1 else "quickstart"
         asked = f"of {name!r} " if len(studies) == 1 else ""
-        raise ExperimentError(f"no results {asked}in {root}; make some with: python -m experiments run {name}")
+        where = "" if root == Path("results") else f" --results {shlex.quote(str(root))}"
+        raise ExperimentError(f"no results {asked}in {root}; make some with: python -m experiments run {name}{where}")
+    found: list[tuple[StudyResults, Path]] = []
+    damaged: list[str] = []
     for study, tier, directory in places:
-        yield StudyResults(study, tier, results.read(directory)), directory
-
-
-def _spec(study: Study[Any], tier: Any, dataset: Dataset | None) -> str:
-    """All that the parts of a run depend on."""
-    return "\n".join([study.name, repr(tier), dataset.fingerprint if dataset else "no data", ""])
-
-
-def _digest(spec: str) -> str:
-    return hashlib.sha256(spec.encode()).hexdigest()
+        try:
+            found.append((StudyResults(study, tier, results.read(directory)), directory))
+        except ExperimentError as error:
+            damaged.append(str(error))
+    return found, damaged
 
 
 def _is_finished(directory: Path, spec: str) -> bool:
     """Whether the results of this very run are there and sound."""
     try:
-        return results.read(directory).attrs.get("spec") == _digest(spec)
+        return results.read(directory).attrs.get("spec") == sealed.checksum(spec.encode())
     except ExperimentError:
         return False
 
@@ -205,24 +215,19 @@ def _make_room(directory: Path, say: Callable[[str], None]) -> None:
 
 
 def _write(shown: StudyResults, directory: Path, say: Callable[[str], None]) -> None:
-    try:
-        with atomic.new_directory(directory) as staged:
-            results.write(shown.dataset, staged)
-            for name, content in _derived(shown, say):
-                (staged / name).write_bytes(content)
-            _make_room(directory, say)
-    except OSError as error:
-        raise _unwritable(directory, error) from error
+    with _writing(directory), atomic.new_directory(directory) as staged:
+        results.write(shown.dataset, staged)
+        for name, content in _derived(shown, say):
+            (staged / name).write_bytes(content)
+        _make_room(directory, say)
 
 
 def _write_derived(shown: StudyResults, directory: Path, say: Callable[[str], None]) -> None:
     """What is computed from the results; they stay untouched."""
-    try:
+    with _writing(directory):
         for name, content in _derived(shown, say):
             with atomic.new_file(directory / name) as temporary:
                 temporary.write_bytes(content)
-    except OSError as error:
-        raise _unwritable(directory, error) from error
 
 
 def _derived(shown: StudyResults, say: Callable[[str], None]) -> Iterator[tuple[str, bytes]]:
@@ -237,5 +242,5 @@ def _derived(shown: StudyResults, say: Callable[[str], None]) -> Iterator[tuple[
             say(f"{shown.study.name}: the picture {one.name!r} cannot be drawn: {reason(error)}")
 
 
-def _unwritable(directory: Path, error: OSError) -> ExperimentError:
-    return ExperimentError(f"cannot write results to {directory}: {one_line(error)}")
+def _writing(directory: Path) -> contextlib.AbstractContextManager[None]:
+    return explained(f"cannot write results to {directory}")

@@ -8,7 +8,7 @@ its paper or the common libraries start with.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,12 @@ class Training:
     train_size: int | None = None
     test_size: int | None = None
     augment: Callable[..., Any] | None = None
+
+    def __repr__(self) -> str:
+        """As a dataclass has it, without options that are off: a new option leaves former runs what they were."""
+        values = ((one.name, getattr(self, one.name)) for one in fields(self) if one.repr)
+        shown = ", ".join(f"{name}={value!r}" for name, value in values if value not in (None, False, ()))
+        return f"{type(self).__name__}({shown})"
 
     def with_recipe(self, *, augment: bool, l2: float, cosine: bool) -> Training:
         """The same with what people add to reach the best figures.

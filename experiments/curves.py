@@ -126,7 +126,7 @@ SENSITIVITY = Picture(
 )
 ACCURACY = Picture(
     "accuracy",
-    "Test accuracy of the final runs: the mean over seeds, its 95 % interval (Student's t), and each seed as a tick.",
+    "Test accuracy of the final runs: the mean over seeds, its 95 % interval, and each seed as a tick.",
     accuracy,
 )
 PROFILE = Picture(

@@ -1,4 +1,4 @@
-"""The seven optimizers by the formulas of the study of 2016, which are those of their papers.
+"""The seven optimizers by the formulas of the study of 2016: their papers', but for what is said here.
 
 They differ from `experiments.methods` where the library's defaults are not the papers': Adagrad's sum begins at 0.
 Epsilon is 1e-8 (Adadelta's 1e-6, as its paper has it) and stands where the study's formula has it. The learning rate

@@ -89,14 +89,16 @@ def table_at_equal_rates(title: str, steps: xr.DataArray) -> Table:
     return Table(title, ["optimizer", *(f"{rate:g}" for rate in rates)], rows)
 
 
+def fewest(steps: xr.DataArray) -> tuple[str, str]:
+    """An optimizer's fewest steps and their learning rate, for people; with a star where that is an end of the grid."""
+    rate = float(best_rate(steps))
+    mark = "*" if rate in (steps.learning_rate.values[0], steps.learning_rate.values[-1]) else ""
+    return count(float(best_steps(steps))), f"{rate:.3g}{mark}" if np.isfinite(rate) else "-"
+
+
 def count(steps: float) -> str:
     """A number of steps for people."""
     return f"{steps:.0f}" if np.isfinite(steps) else "never"
-
-
-def rate(value: float) -> str:
-    """A learning rate for people; a dash where there is none."""
-    return f"{value:.3g}" if np.isfinite(value) else "-"
 
 
 def _split(steps: xr.DataArray, who: str) -> tuple[xr.DataArray, xr.DataArray]:

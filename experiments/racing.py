@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import xarray as xr
 
 import gradtx
 from experiments.printed import VERSIONS
 from experiments.study import Context
 from experiments.surfaces import Surface, each, trajectories
+
+RATES = tuple(float(f"{rate:.6g}") for rate in np.logspace(-3, 3, 49))
+"""From 0.001 to 1,000, eight a decade. Rounded: the last bits of a power differ between versions of numpy."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments import results, store
+from experiments import results, sealed, store
+from experiments.changes import Changes
+from experiments.errors import ExperimentError
 from experiments.findings import duration
 from experiments.store import Store
 from experiments.study import Study, TierName
@@ -16,12 +18,17 @@ def of(study: Study[Any], tier: Any, root: Path, tier_name: TierName) -> tuple[s
 
     Work is counted in the units of `Study.expected`. The time to go assumes the speed of what is done; parts that
     nobody can foresee (a grid that is extended) come on top.
+
+    A run is finished if its results are there, of the settings and data that its parts are of.
     """
     directory = results.parts(root, study.name, tier_name)
-    finished = results.directory(root, study.name, tier_name).exists()
+    place = results.directory(root, study.name, tier_name)
+    digest = _digest(place)
     if not directory.exists():
-        return ("finished", "", "", "") if finished else None
-    parts, expected = Store(directory, say=lambda line: None), study.expected(tier)
+        return ("finished" if digest else "damaged", "", "", "") if place.exists() else None
+    parts, changes = Store(directory, say=lambda line: None), Changes.kept(directory)
+    expected = study.expected(changes.apply(study, tier))
+    finished = digest == sealed.checksum((parts.spec() or "").encode())
     names = set(parts.names())
     done = {name: cost for name, cost in expected.items() if _is_done(name, names)}
     running = sum(_begun(parts, name, cost) for name, cost in expected.items() if name not in done)
@@ -33,6 +40,14 @@ def of(study: Study[Any], tier: Any, root: Path, tier_name: TierName) -> tuple[s
     to_go = duration(seconds / sum(done.values()) * (total - work)) if done and seconds else "unknown"
     share = f"{100 * work / total:.0f} %" if total else "unknown"
     return state, f"{len(names)} of about {len(expected)}", share, to_go
+
+
+def _digest(place: Path) -> str | None:
+    """What tells the results' settings and data; None where they are not there, or damaged."""
+    try:
+        return str(results.read(place).attrs.get("spec"))
+    except ExperimentError:
+        return None
 
 
 def _is_done(name: str, files: set[str]) -> bool:

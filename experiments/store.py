@@ -2,7 +2,7 @@
 
 A *part* is a piece of work with a name and a labelled result, such as the sweep of one optimizer. `Store.part` returns
 the result that is kept under the name, or has it computed and keeps it. While a part is computed, its `Checkpoint`
-keeps the state of the training, so that at most the running epoch is lost.
+keeps the state of the training, so that little is lost: `experiments.sweep` says how much.
 
 Nothing here is a pickle: results are netCDF, checkpoints are arrays. A file that does not have its checksum is set
 aside, named, and computed again. A store is used by one run at a time; of several processes that share a run
@@ -24,9 +24,9 @@ import xarray as xr
 
 from experiments import atomic, distributed, netcdf, sealed
 from experiments.checkpoint import Checkpoint as Checkpoint
-from experiments.errors import ExperimentError, one_line
+from experiments.errors import ExperimentError, explained, one_line
 
-SPEC, LOCK = "spec.txt", "lock"
+SPEC, LOCK, FORMER = "spec.txt", "lock", "former"
 PART, CHECKPOINT = ".part", ".checkpoint"
 
 PATIENCE = 0.5
@@ -55,31 +55,31 @@ class Store:
         """
         checkpoint = self.checkpoint(name)
         start = time.perf_counter()
-        try:
+        with explained(f"cannot read or write in {self.directory}"):
             kept = self.find(name)
             if kept is not None:
                 return kept
             result = compute(checkpoint)
             result.attrs |= {"part": name, "seconds": result.attrs.get("seconds", time.perf_counter() - start)}
             distributed.from_first(lambda: sealed.write(self._path(name, PART), netcdf.encode(result)))
-        except OSError as error:
-            raise ExperimentError(f"cannot read or write in {self.directory}: {one_line(error)}") from error
         checkpoint.remove()
         return result
 
     def find(self, name: str) -> xr.Dataset | None:
         """The part's result if it is there. A damaged file is set aside."""
         content = distributed.from_first(lambda: self._sound(name))
-        if content is None:
-            return None
-        found = netcdf.decode(content)
-        if found.attrs.get("part") != name:
-            raise ValueError(f"the parts {name!r} and {found.attrs.get('part')!r} have the same file: rename one")
-        return found
+        return None if content is None else netcdf.decode(content)
 
     def checkpoint(self, name: str) -> Checkpoint:
         """Where the part keeps its unfinished work."""
         return Checkpoint(self._path(name, CHECKPOINT), self.say)
+
+    def spec(self) -> str | None:
+        """What `opened` was told, if it ever was."""
+        try:
+            return (self.directory / SPEC).read_text(errors="replace")
+        except FileNotFoundError:
+            return None
 
     def seconds(self, file: str) -> float:
         """What a part, by its file's name, took. Changes nothing: a run may be at work."""
@@ -98,8 +98,8 @@ class Store:
         path = self._path(name, PART)
         try:
             content = sealed.read(path)
-            if content is not None:
-                netcdf.decode(content)
+            if content is not None and (held := netcdf.decode(content).attrs.get("part")) != name:
+                raise sealed.DamagedError(f"{path} is not of the part {name!r}, but of {held!r}")
         except (sealed.DamagedError, netcdf.NotNetcdfError) as error:
             aside = sealed.set_aside(path, "damaged")
             self.say(f"{one_line(error)}; it is now {aside.name}, and is computed again")
@@ -121,7 +121,8 @@ def opened(directory: Path, spec: str, say: Callable[[str], None] = print) -> It
 
     Args:
         directory: Made if it is not there.
-        spec: All that the parts depend on, as text. Parts of another spec are set aside, whole.
+        spec: All that the parts depend on, as text. Parts of another spec are set aside, whole, and found again there
+            when it comes back.
         say: Where to tell what was found.
 
     Raises:
@@ -130,12 +131,10 @@ def opened(directory: Path, spec: str, say: Callable[[str], None] = print) -> It
     with contextlib.ExitStack() as stack:
 
         def open_first() -> None:
-            try:
+            with explained(f"cannot write to {directory}"):
                 directory.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(_alone(directory))
                 _prepare(directory, spec, say)
-            except OSError as error:
-                raise ExperimentError(f"cannot write to {directory}: {one_line(error)}") from error
 
         distributed.from_first(open_first)
         yield Store(directory, say)
@@ -164,8 +163,8 @@ def _alone(directory: Path) -> Iterator[None]:
         if not _taken(handle):
             pid = os.pread(handle, 32, 0).decode(errors="replace").strip()
             raise ExperimentError(
-                f"another run is at work in {directory} (process {pid or 'unknown'}); wait for it, see how far it is "
-                "with: python -m experiments status, or give --results another directory"
+                f"another run is at work in {directory} (process {pid or 'unknown'}); wait for it, or give --results "
+                "another directory"
             )
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
@@ -193,16 +192,17 @@ def _lock(directory: Path) -> Path:
 
 
 def _prepare(directory: Path, spec: str, say: Callable[[str], None]) -> None:
-    """An empty directory with this spec, or one whose parts are of this spec. The lock must be held."""
+    """A directory whose parts are of this spec, or an empty one. The lock must be held."""
+    if directory.exists() and any(directory.iterdir()) and Store(directory).spec() != spec:
+        aside = sealed.set_aside(directory, FORMER)
+        say(f"{directory} was made with other settings or data; it is now {aside.name}")
+    if not directory.exists():
+        for former in sorted(directory.parent.glob(f"{directory.name}.{FORMER}-*")):
+            if Store(former).spec() == spec:
+                os.replace(former, directory)
+                say(f"{former.name} was made with these settings and data; the run goes on with it")
+                break
     directory.mkdir(exist_ok=True)
     atomic.remove_leftovers(directory)
-    try:
-        same = (directory / SPEC).read_text(errors="replace") == spec
-    except FileNotFoundError:
-        same = not any(directory.iterdir())
-    if not same:
-        aside = sealed.set_aside(directory, "former")
-        say(f"{directory} was made with other settings or data; it is now {aside.name}")
-        directory.mkdir()
     with atomic.new_file(directory / SPEC) as temporary:
         temporary.write_text(spec)

@@ -82,7 +82,7 @@ class Claim:
     """A claim of the study of 2016, and the rule that decides it.
 
     Attributes:
-        name: C1 to C12.
+        name: C1 to C8 of the study's figures; B, N and D and a number for what is added.
         says: The claim.
         rule: When it is supported, when refuted, else inconclusive; in words.
         decide: The same as code.
@@ -146,3 +146,7 @@ class Study(Generic[T]):
     pictures: Sequence[Picture] = ()
     claims: Sequence[Claim] = ()
     expected: Callable[[T], Mapping[str, float]] = field(default=lambda tier: {})
+
+    def spec(self, tier: T, fingerprint: str | None) -> str:
+        """All that a run's results depend on: study, tier, and data by its fingerprint."""
+        return "\n".join([self.name, repr(tier), fingerprint or "no data", ""])

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,6 @@ from experiments.tables import escape
 JSON, MARKDOWN, CLAIMS = "summary.json", "table.md", "claims.md"
 
 _STYLES = {"supported": "bold blue", "refuted": "bold yellow"}
-
-
-def write(results: StudyResults, directory: Path) -> None:
-    """Write `summary.json` and `table.md` into an existing directory."""
-    (directory / JSON).write_text(as_json(results), encoding="utf-8")
-    (directory / MARKDOWN).write_text(as_markdown(results), encoding="utf-8")
 
 
 def as_json(results: StudyResults) -> str:

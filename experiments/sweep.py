@@ -32,8 +32,7 @@ ROOT_SEED = 20161207
 CALLS = 10
 """Side by side, a sweep is advanced in about as many calls; one lane after the other, each call is one epoch."""
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
-"""A checkpoint is not kept more often; so at most this, or the running call, is lost."""
-
+"""A checkpoint is not kept more often. What is lost at most: the running call, and the calls of so many seconds."""
 
 Seed = Int[Array, ""]
 Seeds = Int[Array, " seeds"]

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from experiments import atomic
-from experiments.errors import ExperimentError, one_line
+from experiments.errors import ExperimentError, explained
 from experiments.findings import StudyResults
 from experiments.looks import DARK, LIGHT
 from experiments.plain import plain
@@ -23,13 +23,16 @@ MARK = '<meta name="generator" content="gradtx experiments">'
 """By this a former site is known, which may be replaced."""
 
 
-def write_site(results: Sequence[StudyResults], out: Path, studies: Sequence[Study[Any]] = ()) -> Path:
+def write_site(
+    results: Sequence[StudyResults], out: Path, studies: Sequence[Study[Any]] = (), left_out: Sequence[str] = ()
+) -> Path:
     """Write the site in place of a former one. The same results give the same bytes.
 
     Args:
         results: What was run, in any tiers.
         out: The site's directory. Everything in it is replaced.
         studies: All there are: those without results are listed as not run.
+        left_out: Of results that cannot be read, why.
 
     Returns:
         The front page.
@@ -43,19 +46,17 @@ def write_site(results: Sequence[StudyResults], out: Path, studies: Sequence[Stu
     every = [listed(study, pages) for study in by_name.values()]
     templates = _templates()
     texts = {
-        INDEX: templates.get_template("index.html").render(studies=every, glances=glances(every)),
+        INDEX: templates.get_template("index.html").render(studies=every, glances=glances(every), left_out=left_out),
         STYLE: templates.get_template("style.css").render(light=LIGHT, dark=DARK),
     }
     for page in pages:
         texts |= _page_files(page, templates)
-    try:
+    with explained(f"cannot write the report to {out}"):
         _check_replaceable(out)
         with atomic.new_directory(out) as staged:
             for name, text in texts.items():
                 (staged / name).parent.mkdir(exist_ok=True)
                 (staged / name).write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise ExperimentError(f"cannot write the report to {out}: {one_line(error)}") from error
     return out / INDEX
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from experiments import race, racing
 from experiments.formulas import ADAPTIVE
 from experiments.looks import look
-from experiments.racing import Race
+from experiments.racing import RATES, Race
 from experiments.study import Claim, Picture, Study, Table, TierName, Verdict
 from experiments.surface_pictures import contours, draw_losses, draw_path, draw_steps_by_rate, legend_below
 from experiments.surfaces import BOWL, first_step, settled_step
@@ -23,7 +22,7 @@ SHOWN = {"Adagrad": 1.0, "Adadelta": 1.0, "RMSprop": 1.0, "Adam": 0.5}
 
 
 # Of the 4,000 steps a path has to arrive in the first half, and stay in the second.
-FULL = Race(4000, tuple(np.logspace(-3, 3, 49)), 50, tuple(sorted(set(SHOWN.values()))), "3 s")
+FULL = Race(4000, RATES, 50, tuple(sorted(set(SHOWN.values()))), "3 s")
 TIERS: dict[TierName, Race] = {
     "smoke": Race(600, (0.1, 1.0, 10.0), 20, FULL.shown_rates, "3 s", "3 learning rates"),
     "cpu": FULL,
@@ -45,10 +44,7 @@ def _tables(results: xr.Dataset) -> Sequence[Table]:
             cells = [str(name)]
             for target in own.target.values:
                 steps = own.sel(optimizer=name, target=target)
-                rate = float(race.best_rate(steps.arrival))
-                at_edge = rate in (own.learning_rate.values[0], own.learning_rate.values[-1])
-                mark = "*" if at_edge else ""
-                cells += [race.count(float(race.best_steps(steps.arrival))), f"{race.rate(rate)}{mark}"]
+                cells += race.fewest(steps.arrival)
                 cells += [race.count(float(race.best_steps(steps.passage)))]
             rows.append(cells)
         columns = ["optimizer"]
@@ -163,7 +159,7 @@ STUDY = Study(
     pictures=(
         Picture(
             "bowl-adaptive-paths",
-            "Paths on x² + 10 y² from (7, 5). Top: by the study's formulas, which are the papers'. Bottom: by its "
+            "Paths on x² + 10 y² from (7, 5). Top: by the study's formulas. Bottom: by its "
             "code. What differs most are Adadelta, whose epsilon is 1e-6 above (it hardly moves) and 0.1 below, "
             "and Adam, which has no bias correction below.",
             _draw_paths,

@@ -64,7 +64,6 @@ def _run(tier: Amount, context: Context) -> xr.Dataset:
         return shown.assign(
             arrival=settled_step(long.loss < TARGET),
             rise=long.loss.diff("step").clip(min=0).sum("step") / long.loss.isel(step=0),
-            overshoot=(-long.x / BOWL.start[0]).max("step").clip(min=0),
         )
 
     def limits(name: str) -> xr.Dataset:

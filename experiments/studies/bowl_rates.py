@@ -38,7 +38,9 @@ class Amount:
     scale: str = field(default="", repr=False)
 
 
-FULL = Amount(50, (0.01, 0.05, 1 / 11, 0.099, 0.101, 0.11), tuple(np.arange(25, 1551, 50) / 10_000), 600, "1 s")
+FULL = Amount(
+    50, (0.01, 0.05, 1 / 11, 0.099, 0.101, 0.11), tuple(rate / 10_000 for rate in range(25, 1551, 50)), 600, "1 s"
+)
 TIERS: dict[TierName, Amount] = {
     "smoke": Amount(20, (0.01, 0.11), (0.05, 0.15), 600, "1 s", "20 steps at 2 rates"),
     "cpu": FULL,
@@ -127,7 +129,7 @@ def _decide(results: xr.Dataset) -> Verdict:
     if converging.max() > diverging.min():
         return Verdict("refuted", f"It diverges at {diverging.min():g} and converges at {converging.max():g}.")
     effect = (
-        f"{len(converging)} rates up to {converging.max():g} converge, {len(diverging)} from {diverging.min():g} on "
+        f"Of {grown.size} rates those up to {converging.max():g} converge, and those from {diverging.min():g} on "
         f"diverge; bisection finds the limit at {(low + high) / 2:.8f} (within {high - low:.0e}), 2 / L is {exact:g}."
     )
     near = low - AGREES <= exact <= high + AGREES

@@ -109,6 +109,6 @@ FASHION_2C2D = _study(
     "15 minutes",
 )
 CIFAR_3C3D = _study(
-    "cifar-3c3d", "cifar10", ("3c3d", net_3c3d()), 4e-4, {1: (0.542, 0.013), 5: (0.720, 0.009)}, "D2", "45 minutes",
+    "cifar-3c3d", "cifar10", ("3c3d", net_3c3d()), 4e-4, {1: (0.542, 0.013), 5: (0.720, 0.009)}, "D2", "90 minutes",
     augment=CropAndFlip(margin=2),
 )  # fmt: skip

@@ -37,7 +37,7 @@ STUDY = training_study(
         ),
         "cpu": Training(
             MODELS, epochs=5, seeds=5, batch_size=128, grid=Grid(-6, -1), tuning=Stage(epochs=3, seeds=2), mode="map",
-            estimate="30 minutes", scale="5 epochs; learning rates tuned with 2 seeds over 3 of them",
+            estimate="15 minutes", scale="5 epochs; learning rates tuned with 2 seeds over 3 of them",
         ),
         "accelerator": Training(
             MODELS, epochs=20, seeds=10, batch_size=128, grid=Grid(-8, 0), tuning=Stage(epochs=20, seeds=3),

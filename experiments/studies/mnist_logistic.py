@@ -66,7 +66,7 @@ def same_optimum(results: xr.Dataset) -> Verdict:
     return Verdict("inconclusive", effect)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Convex(Training):
     """A tier with a reference: how many steps L-BFGS may take to find it."""
 

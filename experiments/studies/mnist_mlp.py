@@ -33,7 +33,7 @@ STUDY = training_study(
         ),
         "cpu": Training(
             MODELS, epochs=20, seeds=5, batch_size=128, grid=Grid(-6, -1), tuning=Stage(epochs=10, seeds=2),
-            mode="map", estimate="35 minutes", scale="learning rates tuned with 2 seeds over 10 of the 20 epochs",
+            mode="map", estimate="90 minutes", scale="learning rates tuned with 2 seeds over 10 of the 20 epochs",
         ),
         "accelerator": Training(
             MODELS, epochs=20, seeds=10, batch_size=128, grid=Grid(-8, 0), tuning=Stage(epochs=20, seeds=3),

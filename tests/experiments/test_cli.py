@@ -8,7 +8,7 @@ import jax
 import pytest
 import xarray as xr
 
-from experiments import commands, compilation, results, summary
+from experiments import atomic, commands, compilation, results, summary
 from experiments.cli import FAILED, INTERRUPTED, main
 from experiments.comparison import Stage, Training
 from experiments.findings import SMOKE_WARNING
@@ -126,6 +126,12 @@ def test_other_settings_begin_anew_and_keep_the_former_parts(counted, tmp_path, 
         assert main([*RUN, "--seeds", seeds, "--results", str(tmp_path)]) == 0
     assert "was made with other settings or data; it is now smoke.parts.former-1" in capsys.readouterr().out
     assert [tier.seeds for tier in counted.tiers] == [2, 4]
+    kept = stamps(tmp_path / NAME / "smoke.parts.former-1")
+    assert main([*RUN, "--seeds", "2", "--results", str(tmp_path)]) == 0
+    assert "smoke.parts.former-1 was made with these settings and data; the run goes on" in capsys.readouterr().out
+    again = stamps(tmp_path / NAME / "smoke.parts")
+    part = "all.part"
+    assert again[tmp_path / NAME / "smoke.parts" / part] == kept[tmp_path / NAME / "smoke.parts.former-1" / part]
 
 
 def test_damaged_results_are_assembled_again_from_their_parts(counted, tmp_path, capsys):
@@ -139,6 +145,33 @@ def test_damaged_results_are_assembled_again_from_their_parts(counted, tmp_path,
     assert "y" in results.read(path.parent)
 
 
+def test_the_report_leaves_out_what_is_damaged(counted, tmp_path, capsys, monkeypatch):
+    where = ["--results", str(tmp_path)]
+    monkeypatch.setitem(STUDIES, "another", made_up.study("another", tiers={"smoke": TIER}, run=counted))
+    for name in (NAME, "another"):
+        assert main(["run", name, "--tier", "smoke", *where]) == 0
+    (tmp_path / "another" / "smoke" / results.RESULTS).write_bytes(b"half")
+    capsys.readouterr()
+    fails(capsys, ["report", *where], "left out of the report", "another/smoke/results.nc is damaged")
+    front = (tmp_path / "site" / "index.html").read_text()
+    assert "Left out: " in front
+    assert f"{NAME}-smoke.html" in front
+    assert "another-smoke.html" not in front
+    assert (tmp_path / summary.CLAIMS).stat().st_mode & 0o777 == 0o666 & ~atomic.umask()
+
+
+@pytest.mark.usefixtures("counted")
+@pytest.mark.parametrize("failure", [BrokenPipeError, UnicodeEncodeError], ids=lambda failure: failure.__name__)
+def test_what_cannot_be_printed_is_written(failure, tmp_path, monkeypatch):
+    def fail(*_):
+        raise failure(*("ascii", "–", 0, 1, "not in it") if failure is UnicodeEncodeError else ())
+
+    monkeypatch.setattr(summary, "show", fail)
+    with pytest.raises(failure):
+        main([*RUN, "--results", str(tmp_path)])
+    assert "y" in results.read(tmp_path / NAME / "smoke")
+
+
 def test_nothing_was_begun(tmp_path, capsys):
     assert main(["status", "--results", str(tmp_path)]) == 0
     assert f"Nothing was run in {tmp_path} yet." in capsys.readouterr().out
@@ -149,8 +182,10 @@ BAD = {
     "unknown study": (["run", "quikstart"], ["unknown study 'quikstart'", "did you mean 'quickstart'?"]),
     "nothing like it": (["run", "xyz"], ["unknown study 'xyz'", "quickstart, "]),
     "unknown tier": (["run", "quickstart", "--tier", "gpu"], ["no tier 'gpu'", "smoke, cpu"]),
-    "no seeds": (["run", "quickstart", "--seeds", "0"], ["--seeds must be at least 1, got 0"]),
-    "no budget": (["run", "quickstart", "--budget", "-1"], ["--budget must be at least 1, got -1"]),
+    "no seeds": (["run", "quickstart", "--seeds", "0"], ["--seeds must be from 1 to 1000, got 0"]),
+    "too many seeds": (["run", "quickstart", "--seeds", f"1{'0' * 20}"], ["--seeds must be from 1 to 1000, got 1000"]),
+    "no budget": (["run", "quickstart", "--budget", "-1"], ["--budget must be from 1 to 100, got -1"]),
+    "too large a budget": (["run", "quickstart", "--budget", "2000"], ["--budget must be from 1 to 100, got 2000"]),
     "seeds of no use": (["run", "saddle", "--seeds", "2"], ["'saddle' has no --seeds"]),
     "no results": (["report", "quickstart"], ["no results of 'quickstart' in", "run quickstart"]),
     "no results at all": (["report"], ["no results in"]),
@@ -202,7 +237,7 @@ def test_a_disk_that_becomes_full(tmp_path, capsys, most):
     assert "File too large" in printed.err
     assert not (tmp_path / NAME / "smoke").exists()
     left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert left <= {".smoke.parts.lock", "spec.txt", "all.part"}
+    assert left <= {".smoke.parts.lock", "spec.txt", "options.json", "all.part"}
     assert main([*RUN, "--results", str(tmp_path)]) == 0
 
 

@@ -8,12 +8,13 @@ import pytest
 import xarray as xr
 
 import gradtx
-from experiments import comparison, netcdf, status, sweep
+from experiments import comparison, netcdf, results, sealed, status, sweep
+from experiments.changes import Changes
 from experiments.comparison import DEFAULT, TUNED, Stage, Training, compare, expected
 from experiments.methods import METHODS, Method
 from experiments.models import softmax_regression
 from experiments.progress import Progress
-from experiments.store import Store, file_name
+from experiments.store import Store, file_name, opened
 from experiments.study import Context
 from experiments.tuning import Grid
 from tests.experiments import made_up
@@ -156,8 +157,27 @@ def test_status_tells_what_is_done(tmp_path, found, monkeypatch):
     assert "second" in to_go
     Store(parts).checkpoint("a model/Twin/tuning/0.1-1").save({}, 1, 2)
     assert (status.of(study, TIER, tmp_path, "smoke") or "")[2] == "65 %"  # 20 + 12 / 2 of 40
-    (tmp_path / "fake" / "smoke").mkdir()
-    assert (status.of(study, TIER, tmp_path, "smoke") or "")[0] == "finished"
+    Changes(budget=1).keep(parts)
+    assert (status.of(study, TIER, tmp_path, "smoke") or "")[1] == f"{len(half)} of about 6"
+
+
+def test_finished_is_what_has_results_of_its_own(tmp_path):
+    study = made_up.study("fake", tiers={"smoke": TIER}, expected=comparison.expected)
+    place, parts = results.directory(tmp_path, "fake", "smoke"), results.parts(tmp_path, "fake", "smoke")
+
+    def state() -> str:
+        return (status.of(study, TIER, tmp_path, "smoke") or ("",))[0]
+
+    place.mkdir(parents=True)
+    assert state() == "damaged"
+    results.write(made_up.dataset(spec=sealed.checksum(b"mine")), place)
+    assert state() == "finished"
+    for spec, told in {"another's": "interrupted", "mine": "finished"}.items():
+        with opened(parts, spec, lambda line: None):
+            assert state() == "running"
+        assert state() == told
+    (place / results.RESULTS).write_bytes(b"half")
+    assert state() == "interrupted"
 
 
 def test_asking_for_the_status_leaves_a_file_alone_that_is_being_written(tmp_path):

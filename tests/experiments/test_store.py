@@ -171,10 +171,10 @@ def test_a_strangers_part_with_a_right_checksum_is_set_aside(kept, said, content
     assert "not a netCDF file" in said[0]
 
 
-def test_two_parts_with_one_file_are_not_confused(kept):
+def test_a_part_under_anothers_name_is_set_aside(kept, said):
     kept.part("a/b", lambda checkpoint: dataset())
-    with pytest.raises(ValueError, match=r"'a b' and 'a/b' have the same file"):
-        kept.part("a b", never)
+    assert kept.find("a b") is None
+    assert "is not of the part 'a b', but of 'a/b'" in said[0]
     assert file_name("a/b ü.1e-05") == "a_b_.1e-05"
 
 

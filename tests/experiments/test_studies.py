@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import commands, data, findings, provenance
+from experiments import data, findings, provenance
 from experiments.cli import main
 from experiments.comparison import Training
 from experiments.errors import ExperimentError
@@ -30,7 +30,7 @@ def test_is_whole(name):
 @pytest.mark.parametrize("name", STUDIES)
 def test_what_a_run_depends_on_is_told_alike_in_each_process(name):
     for tier in find(name).tiers.values():
-        assert "0x" not in commands._spec(find(name), tier, None)
+        assert "0x" not in find(name).spec(tier, None)
         assert "estimate=" not in repr(tier)
 
 
