@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from experiments import results, summary
+from experiments import results, sealed, summary
 from experiments.comparison import DEFAULT, TUNED
 from experiments.findings import StudyResults
 from experiments.readings import final_accuracies
@@ -28,6 +28,15 @@ def test_tables_and_verdicts_are_those_of_the_data(directory: pathlib.Path):
     assert one.dataset.attrs["tier"] == directory.name == "cpu"
     for picture in one.study.pictures:
         assert (directory / f"{picture.name}.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("directory", PUBLISHED, ids=lambda directory: directory.parent.name)
+def test_results_are_of_the_settings_that_the_command_has_today(directory: pathlib.Path):
+    attributes = results.read(directory).attrs
+    study = STUDIES[directory.parent.name]
+    spec = study.spec(study.tiers["cpu"], attributes.get("data_fingerprint"))
+    assert attributes["command"] == f"python -m experiments run {study.name} --tier cpu"
+    assert attributes["spec"] == sealed.checksum(spec.encode())
 
 
 def test_the_table_of_claims_is_whole():
