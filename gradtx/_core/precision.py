@@ -52,7 +52,10 @@ def scalar(value: ArrayLike, dtype: DTypeLike) -> Any:
 
     A plain number becomes a NumPy scalar: converting it, and arithmetic on it, cost no dispatch.
     """
-    return np.dtype(dtype).type(value) if isinstance(value, float) else jnp.asarray(value).astype(dtype)
+    if isinstance(value, float):
+        return np.dtype(dtype).type(value)
+    # NumPy leaves ask for 64 bits where JAX may not have them.
+    return jnp.asarray(value).astype(jax.dtypes.canonicalize_dtype(dtype))
 
 
 def widen(tree: Any) -> Any:

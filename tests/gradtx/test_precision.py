@@ -133,6 +133,15 @@ def test_apply_updates_rounds_once(dtype):
     assert gradtx.apply_updates(params, updates).dtype == dtype
 
 
+def test_numpy_leaves_of_64_bits_are_32_where_jax_has_no_more():
+    """And without JAX's warning, which is an error in tests."""
+    tx = gradtx.adamw(gradtx.cosine_decay_schedule(0.1, 10))
+    params = {"w": np.ones((2, 3)), "b": np.ones(3)}
+    updates, _ = tx.update(params, tx.init(params), params)
+    after = gradtx.apply_updates(params, updates)
+    assert {leaf.dtype for leaf in jax.tree.leaves((updates, after))} == {np.dtype(np.float32)}
+
+
 @each_varied_optimizer
 @pytest.mark.usefixtures("x64")
 def test_complex_equals_the_oracle(case):
