@@ -26,8 +26,8 @@ def of(study: Study[Any], tier: Any, root: Path, tier_name: TierName) -> tuple[s
     digest = _digest(place)
     if not directory.exists():
         return ("finished" if digest else "damaged", "", "", "") if place.exists() else None
-    parts, changes = Store(directory, say=lambda line: None), Changes.kept(directory)
-    expected = study.expected(changes.apply(study, tier))
+    parts = Store(directory, say=lambda line: None)
+    expected = study.expected(_changed(study, tier, directory))
     finished = digest == sealed.checksum((parts.spec() or "").encode())
     names = set(parts.names())
     done = {name: cost for name, cost in expected.items() if _is_done(name, names)}
@@ -40,6 +40,14 @@ def of(study: Study[Any], tier: Any, root: Path, tier_name: TierName) -> tuple[s
     to_go = duration(seconds / sum(done.values()) * (total - work)) if done and seconds else "unknown"
     share = f"{100 * work / total:.0f} %" if total else "unknown"
     return state, f"{len(names)} of about {len(expected)}", share, to_go
+
+
+def _changed(study: Study[Any], tier: Any, directory: Path) -> Any:
+    """The tier with the options that stand beside the parts; as it is where they cannot be this study's."""
+    try:
+        return Changes.kept(directory).apply(study, tier)
+    except ExperimentError:
+        return tier
 
 
 def _digest(place: Path) -> str | None:

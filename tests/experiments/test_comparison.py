@@ -159,6 +159,9 @@ def test_status_tells_what_is_done(tmp_path, found, monkeypatch):
     assert (status.of(study, TIER, tmp_path, "smoke") or "")[2] == "65 %"  # 20 + 12 / 2 of 40
     Changes(budget=1).keep(parts)
     assert (status.of(study, TIER, tmp_path, "smoke") or "")[1] == f"{len(half)} of about 6"
+    for options in ('{"seeds": 0}', '{"seeds": "many"}', '{"seeds"', "[]", '{"unknown": 1}'):
+        (parts / "options.json").write_text(options)
+        assert (status.of(study, TIER, tmp_path, "smoke") or "")[2] == "65 %"
 
 
 def test_finished_is_what_has_results_of_its_own(tmp_path):
