@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from experiments.studies import STUDIES, mnist_logistic, mnist_mlp
+from experiments.studies import STUDIES, deepobs, mnist_logistic, mnist_mlp
 from experiments.verdicts import alike_but, best
 from tests.experiments.synthetic import NAMES, around, comparison, noisy
 
@@ -147,6 +148,34 @@ def test_c5_errs_seldom_at_its_boundary():
     means = {name: 0.925 + mnist_logistic.SPREAD * (i % 2) for i, name in enumerate(NAMES)}
     assert errors(convex, means, "refuted", draws=150) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 150)
     assert errors(convex, means, "supported", draws=150) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 150)
+
+
+PUBLISHED = {1: (0.85, 0.006), 2: (0.88, 0.003)}
+"""So the bounds are 83.8 % and 87.4 %."""
+
+
+@pytest.mark.parametrize(
+    ("after_one", "after_two", "outcome"),
+    [
+        (around(0.84), around(0.876), "supported"),
+        (around(0.84), around(0.90), "supported"),
+        (around(0.84), around(0.86), "refuted"),
+        (around(0.82), around(0.88), "refuted"),
+        (around(0.84), around(0.8735, 0.002), "inconclusive"),
+        (around(0.84), NEVER, "inconclusive"),
+        (around(0.84, seeds=1), around(0.86, seeds=1), "inconclusive"),
+    ],
+    ids=["reached", "ahead", "missed", "missed at first", "not known", "diverged", "one seed"],
+)
+def test_published_figures(after_one, after_two, outcome):
+    parts = [comparison({deepobs.ADAM: values}, tracks=[deepobs.DEFAULT]) for values in (after_one, after_two)]
+    parts = [one[["test_accuracy"]].assign_coords(tested_epoch=[i]) for i, one in enumerate(parts, 1)]
+    made = xr.concat(parts, "tested_epoch")
+    verdict = deepobs.reproduced(PUBLISHED, made)
+    assert verdict.outcome == outcome
+    assert verdict.effect.startswith(f"After 1 epoch {100 * after_one.mean():.2f} %")
+    unpublished = made.sel(tested_epoch=[2]).assign_coords(tested_epoch=[3])
+    assert deepobs.reproduced(PUBLISHED, unpublished).outcome == "inconclusive"
 
 
 def test_claims_say_their_rule():
