@@ -18,6 +18,7 @@ from experiments import (
     compilation,
     data,
     distributed,
+    findings,
     picture,
     provenance,
     results,
@@ -29,7 +30,7 @@ from experiments import (
 )
 from experiments.changes import Changes
 from experiments.errors import ExperimentError, explained
-from experiments.findings import StudyResults, reason
+from experiments.findings import StudyResults
 from experiments.progress import Progress
 from experiments.studies import STUDIES, TIERS, Study, find, find_tier
 from experiments.study import Context
@@ -236,10 +237,11 @@ def _derived(shown: StudyResults, say: Callable[[str], None]) -> Iterator[tuple[
     yield summary.MARKDOWN, summary.as_markdown(shown).encode()
     for one in shown.study.pictures:
         try:
-            yield f"{one.name}.svg", picture.render(one, shown.dataset).encode()
-            yield f"{one.name}.png", picture.render_png(one, shown.dataset)
+            warning = findings.warning(shown)
+            yield f"{one.name}.svg", picture.render(one, shown.dataset, warning=warning).encode()
+            yield f"{one.name}.png", picture.render_png(one, shown.dataset, warning=warning)
         except Exception as error:  # the file may be older than the study's code, or a stranger's
-            say(f"{shown.study.name}: the picture {one.name!r} cannot be drawn: {reason(error)}")
+            say(f"{shown.study.name}: the picture {one.name!r} cannot be drawn: {findings.reason(error)}")
 
 
 def _writing(directory: Path) -> contextlib.AbstractContextManager[None]:

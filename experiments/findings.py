@@ -100,6 +100,11 @@ def warnings(results: StudyResults) -> list[str]:
     return said
 
 
+def warning(results: StudyResults) -> str:
+    """The same in a few words, for a picture."""
+    return plain(" ".join(warnings(results)), 300)
+
+
 def provenance(results: StudyResults) -> dict[str, str]:
     """Where the results come from, as the file says: label and text. What has no label of its own comes last."""
     told = {str(name): value for name, value in results.dataset.attrs.items() if name not in _SHOWN_ELSEWHERE}

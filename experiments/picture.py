@@ -1,6 +1,7 @@
 """Pictures as files, for light pages and for dark ones. Equal results give equal files.
 
-Text becomes outlines: a reader's fonts do not change where it ends.
+Text becomes outlines: a reader's fonts do not change where it ends. What a reader must know first (that the run was
+small, say) stands in the picture too, which may be shown without its page.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator
 from typing import Any, cast
@@ -26,6 +28,7 @@ from experiments.looks import look as look
 from experiments.study import Picture
 
 PIXELS_PER_POINT = 4 / 3  # CSS
+LETTERS_PER_INCH = 13  # of a warning; an average one of DejaVu Sans takes 0.6 of its size
 _NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
@@ -77,18 +80,19 @@ def styled(theme: Theme) -> Iterator[None]:
         yield
 
 
-def render(picture: Picture, dataset: xr.Dataset, theme: Theme = LIGHT) -> str:
-    """The picture as SVG."""
+def render(picture: Picture, dataset: xr.Dataset, theme: Theme = LIGHT, warning: str = "") -> str:
+    """The picture as SVG, with the warning above it if there is one."""
     with styled(theme):
-        svg = _save(picture.draw(dataset), format="svg", metadata={"Date": None, "Creator": None}).decode()
+        figure = _warned(picture.draw(dataset), warning)
+        svg = _save(figure, format="svg", metadata={"Date": None, "Creator": None}).decode()
     # Outlines have their text beside them as a comment, where it may hold what XML must not.
     return _NOT_XML.sub("", svg)
 
 
-def render_png(picture: Picture, dataset: xr.Dataset, theme: Theme = LIGHT, dpi: int = 150) -> bytes:
-    """The picture as PNG, for where SVG is not shown."""
+def render_png(picture: Picture, dataset: xr.Dataset, theme: Theme = LIGHT, warning: str = "", dpi: int = 150) -> bytes:
+    """The same as PNG, for where SVG is not shown."""
     with styled(theme):
-        return _save(picture.draw(dataset), format="png", dpi=dpi, metadata={"Software": None})
+        return _save(_warned(picture.draw(dataset), warning), format="png", dpi=dpi, metadata={"Software": None})
 
 
 def size(svg: str) -> tuple[int, int]:
@@ -97,6 +101,15 @@ def size(svg: str) -> tuple[int, int]:
     if found is None:
         raise ValueError("expected an SVG file by matplotlib, with its width and height in points")
     return round(float(found[1]) * PIXELS_PER_POINT), round(float(found[2]) * PIXELS_PER_POINT)
+
+
+def _warned(figure: Figure, warning: str) -> Figure:
+    """The figure, with the warning in lines that fit its width. A stranger's text is no mathematics."""
+    if warning:
+        lines = textwrap.wrap(warning, max(20, int(figure.get_figwidth() * LETTERS_PER_INCH)))
+        colour = matplotlib.rcParams["ytick.color"]
+        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize="small", color=colour, parse_math=False)
+    return figure
 
 
 def _save(figure: Figure, **how: Any) -> bytes:

@@ -141,7 +141,8 @@ def glances(studies: Sequence[Listed]) -> list[Glance]:
 
 def _draw(one: Picture, results: StudyResults, file: str) -> Drawn:
     try:
-        svgs = {theme.name: picture.render(one, results.dataset, theme) for theme in picture.THEMES}
+        warning = findings.warning(results)
+        svgs = {theme.name: picture.render(one, results.dataset, theme, warning) for theme in picture.THEMES}
         width, height = picture.size(svgs["light"])
     except Exception as error:
         return Drawn(one.caption, trouble=f"This picture cannot be drawn of these results: {findings.reason(error)}.")

@@ -44,6 +44,17 @@ def test_no_letters_dates_or_names_of_programs_in_a_file():
     assert "dc:creator" not in svg
 
 
+def test_a_warning_stands_in_the_picture():
+    told = "Small scale: 2 of 5 $\\frac{ epochs, and more words than one line of the picture has room for."
+    first = told[:60]
+    plain, warned = (picture.render(LINE, made_up.dataset(), warning=warning) for warning in ("", told))
+    assert first not in plain
+    assert first in warned  # outlines have their text beside them, line by line
+    assert told not in warned
+    pngs = [picture.render_png(LINE, made_up.dataset(), warning=warning, dpi=30) for warning in ("", told)]
+    assert pngs[0] != pngs[1]
+
+
 def test_a_persons_own_settings_do_not_matter():
     svg = picture.render(LINE, made_up.dataset())
     with matplotlib.rc_context({"lines.linewidth": 7, "axes.facecolor": "red"}):

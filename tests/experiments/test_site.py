@@ -136,6 +136,10 @@ def test_small_runs_say_so(site):
     assert "Small scale: 5 epochs for 100." in text["b-cpu.html"]
     assert "shows that it works; not a result" in text["index.html"]
     assert "Small scale: 5 epochs for 100." in text["index.html"]
+    pictures = {path.name: path.read_text() for path in (site / "pictures").iterdir()}
+    assert pictures
+    for name, svg in pictures.items():
+        assert ("Small scale: 5 epochs for 100." if name.startswith("b-") else "not a result") in svg
     write_site([made_up.results("cpu")], site)
     assert not [page for page in pages(site).values() if "mall scale" in page.text or "not a result" in page.text]
 
