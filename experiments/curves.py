@@ -131,7 +131,7 @@ ACCURACY = Picture(
 )
 PROFILE = Picture(
     "profile",
-    "Performance profiles (Dolan and More, 2002): the part of final runs (models and seeds) in which a method reaches "
+    "Performance profiles (Dolan and Moré, 2002): the part of final runs (models and seeds) in which a method reaches "
     f"the target, {TARGET:g} of the best method's mean validation accuracy after the last epoch, in at most so many "
     "times the epochs, or the seconds, that the quickest method takes with that model and seed.",
     profile,

@@ -177,7 +177,7 @@ def profile(costs: xr.DataArray, ratios: Float[np.ndarray, " ratios"]) -> xr.Dat
     Returns:
         Dims (optimizer, ratio).
 
-    Source: Dolan and More, 2002.
+    Source: Dolan and Moré, 2002.
     """
     solvable = costs[{"problem": np.flatnonzero(np.isfinite(costs.min("optimizer")))}]
     relative = solvable / solvable.min("optimizer")
