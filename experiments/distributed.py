@@ -32,10 +32,17 @@ def initialize(coordinator: str | None, processes: int | None, process_id: int |
     """
     if (coordinator is None, processes is None, process_id is None) not in ((True,) * 3, (False,) * 3):
         raise ExperimentError("--coordinator, --processes and --process-id belong together: give all three")
+    if coordinator is not None and not _is_address(coordinator):
+        raise ExperimentError(f"--coordinator must be HOST:PORT, such as localhost:1234, got {coordinator!r}")
     try:
         jax.distributed.initialize(coordinator, processes, process_id)
     except (ValueError, RuntimeError) as error:
         raise ExperimentError(f"cannot join the other processes: {one_line(error)}") from error
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 1 << 16
 
 
 def is_first() -> bool:

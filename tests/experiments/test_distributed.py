@@ -83,5 +83,8 @@ def test_alone_nothing_is_sent():
 def test_half_told_where_the_others_are(capsys):
     with pytest.raises(ExperimentError, match="belong together"):
         distributed.initialize("localhost:1", None, 0)
+    for address in ("host", "host:", ":1234", "host:port", "host:70000", ""):
+        with pytest.raises(ExperimentError, match=f"--coordinator must be HOST:PORT, .* got '{address}'"):
+            distributed.initialize(address, 2, 0)
     assert main(["run", "quickstart", "--processes", "2"]) == FAILED
     assert capsys.readouterr().err.count("\n") == 1
