@@ -76,6 +76,8 @@ class Changes:
                 continue
             if {"seeds": "seeds", "budget": "grid"}[name] not in {field.name for field in fields(tier)}:
                 raise ExperimentError(f"study {study.name!r} has no --{name}: it does not depend on it")
+            if name == "budget" and isinstance(tier, Training) and tier.tuning is None:
+                raise ExperimentError(f"study {study.name!r} has no --budget: it tunes nothing")
             if not (isinstance(value, int) and 1 <= value <= MOST[name]):
                 raise ExperimentError(f"--{name} must be from 1 to {MOST[name]}, got {value}")
         if not (isinstance(self.l2, float) and 0 <= self.l2 < float("inf")):

@@ -42,3 +42,9 @@ def test_surfaces_have_no_training_options(option):
     saddle = STUDIES["saddle"]
     with pytest.raises(ExperimentError, match=f"study 'saddle' has no --{option}: it trains no model"):
         Changes(**{option: True}).apply(saddle, saddle.tiers["cpu"])
+
+
+def test_what_tunes_nothing_has_no_budget():
+    published = STUDIES["cifar-3c3d"]
+    with pytest.raises(ExperimentError, match="study 'cifar-3c3d' has no --budget: it tunes nothing"):
+        Changes(budget=3).apply(published, published.tiers["cpu"])
