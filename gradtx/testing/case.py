@@ -14,11 +14,27 @@ from .._core.transformation import GradientTransformation
 STEPS = 3
 
 
+LAWS = (
+    "pure",
+    "abstract_init",
+    "stable_state",
+    "same_updates",
+    "one_trace",
+    "any_tree",
+    "nothing_broadcast",
+    "precision",
+    "sharding",
+    "sign",
+)
+"""Nine, and the sign."""
+
+
 class LawBroken(AssertionError):
-    """A transformation broke a law. `law` is its name, the message says how."""
+    """A transformation broke a law. `law` is its name, one of `LAWS`; the message says how."""
 
     def __init__(self, law: str, what: str):
-        super().__init__(f"{law}: {what}")
+        number = LAWS.index(law) + 1
+        super().__init__(f"law {number} ({law}): {what}" if number < len(LAWS) else f"{law}: {what}")
         self.law = law
 
 

@@ -6,20 +6,7 @@ from typing import Any, Literal
 from .._core.transformation import GradientTransformation
 from . import laws as _laws
 from . import precision_and_sharding as _more
-from .case import Case, sample_params
-
-LAWS = (
-    "pure",
-    "abstract_init",
-    "stable_state",
-    "same_updates",
-    "one_trace",
-    "any_tree",
-    "nothing_broadcast",
-    "precision",
-    "sharding",
-    "sign",
-)
+from .case import LAWS, Case, sample_params
 
 
 def check_transformation(

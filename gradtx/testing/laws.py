@@ -43,7 +43,7 @@ def _counted(case: Case) -> tuple[Callable[..., Any], list[int]]:
 
 def pure(case: Case) -> None:
     """1. jit equals eager, vmap over hyperparameters a loop, scan the steps; and the same call gives the same."""
-    law = "law 1 (pure)"
+    law = "pure"
     with works(law, "an update"):
         first, again = case.run(case.tx), case.run(case.tx)
         expect_close(law, "a second identical run", again, first, rtol=0.0, atol=0.0)
@@ -77,7 +77,7 @@ def _scanned(case: Case, tx: Any) -> tuple[Any, Any]:
 
 def abstract_init(case: Case) -> None:
     """2. `jax.eval_shape(init, structs)` works, tells the truth, and allocates nothing."""
-    law = "law 2 (abstract init)"
+    law = "abstract_init"
     with works(law, "eval_shape(init)"):
         structs = jax.tree.map(lambda p: jax.ShapeDtypeStruct(jnp.shape(p), jnp.result_type(p)), case.params)
         expect_same_kind(law, "the state", case.tx.init(case.params), jax.eval_shape(case.tx.init, structs))
@@ -88,7 +88,7 @@ def abstract_init(case: Case) -> None:
 
 def stable_state(case: Case) -> None:
     """3. `update` changes neither structure, shape, dtype nor weak type of the state."""
-    law = "law 3 (stable state)"
+    law = "stable_state"
     with works(law, "init"):
         state = case.tx.init(case.params)
     for leaf in jax.tree.leaves(state):
@@ -103,7 +103,7 @@ def stable_state(case: Case) -> None:
 
 def same_updates(case: Case) -> None:
     """4. Updates come back with the structure, shapes and dtypes that went in."""
-    law = "law 4 (updates keep their kind)"
+    law = "same_updates"
     for dtype in (None, jnp.bfloat16, jnp.float16):
         grads = case.gradients(0)
         if dtype is not None:
@@ -115,7 +115,7 @@ def same_updates(case: Case) -> None:
 
 def one_trace(case: Case) -> None:
     """5. One trace serves all values of the hyperparameters, and all steps."""
-    law = "law 5 (one trace)"
+    law = "one_trace"
     with works(law, "a jitted step with hyperparameters as arguments (is a value asked in Python?)"):
         step, traces = _counted(case)
         for share in (1.0, 0.75, 0.5):
@@ -126,7 +126,7 @@ def one_trace(case: Case) -> None:
 
 def any_tree(case: Case) -> None:
     """6. `None` leaves pass through; empty trees, scalars and arrays of size 0 work."""
-    law = "law 6 (any tree)"
+    law = "any_tree"
     trees = {
         "an empty tree": {},
         "a bare scalar": ramp((), np.float32),
@@ -142,7 +142,7 @@ def any_tree(case: Case) -> None:
 
 def nothing_broadcast(case: Case) -> None:
     """7. A wrong structure or shape is an error that names the path, or passes unchanged; nothing is broadcast."""
-    law = "law 7 (nothing is broadcast)"
+    law = "nothing_broadcast"
     params = {"left": ramp((3,), np.float32), "right": ramp((2, 3), np.float32, 0.5)}
     wrong = {
         "a leaf of a shape that would broadcast": {**params, "right": ramp((1, 3), np.float32)},
@@ -167,7 +167,7 @@ def nothing_broadcast(case: Case) -> None:
 
 def keeps_sign(case: Case, sign: str) -> None:
     """The update points along the gradient; against it if there is a learning rate. `sign` says which, or 'auto'."""
-    law = "the sign"
+    law = "sign"
     if sign == "any":
         return
     params = {"w": ramp((4, 3), np.float32)}

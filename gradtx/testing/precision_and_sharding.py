@@ -25,7 +25,7 @@ def precision(case: Case, refuses: tuple[str, ...]) -> None:
                 _accepted(case, np.dtype(name))
 
 
-LAW = "law 8 (precision)"
+LAW = "precision"
 
 
 def _half(case: Case, dtype: Any) -> None:
@@ -105,7 +105,7 @@ def sharding(case: Case) -> None:
 
 
 def _sharded(case: Case, kind: AxisType) -> None:
-    law = "law 9 (sharding)"
+    law = "sharding"
     devices = jax.device_count()
     mesh = jax.make_mesh((devices,), ("x",), axis_types=(kind,))
     # Shapes that nothing else has, so that a state leaf tells by its shape whose it is.
