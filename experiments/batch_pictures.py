@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from experiments.batch_readings import deviation, fluctuation, size_name, theory
+from experiments.curves import fill_interval
 from experiments.looks import LOOKS, Look
 from experiments.study import Picture
 
@@ -84,7 +85,7 @@ def _band(axes: Axes, x: np.ndarray, loss: xr.DataArray, look: Look, label: str,
     colour, marker = look
     style = {"color": colour, "marker": marker, "markersize": 4, "label": label}
     axes.plot(x, loss.mean("seed", skipna=False), markevery=(place, 0.15), **style)
-    axes.fill_between(x, loss.min("seed"), loss.max("seed"), color=colour, alpha=0.15, linewidth=0)
+    fill_interval(axes, x, loss, "seed", colour)
 
 
 def _plain_numbers(axes: Axes) -> None:
@@ -102,7 +103,7 @@ PICTURES = (
     Picture(
         "progress",
         "The loss on all training images by examples seen (left) and by seconds of training (right), each batch size "
-        "at its tuned rate. Lines are means over seeds, bands reach from the least seed to the greatest. Where "
+        "at its tuned rate. Lines are means over seeds, bands are the means' 95 % intervals. Where "
         "tuned rates are in proportion to batch sizes, lines lie on one another.",
         progress,
     ),

@@ -10,17 +10,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
+from numpy.typing import ArrayLike
 
 from experiments.comparison import TUNED
 from experiments.looks import look
 from experiments.readings import TARGET, costs, final_accuracies
-from experiments.statistics import mean_interval
+from experiments.statistics import bounds, mean_interval
 from experiments.statistics import profile as profile_of
 from experiments.study import Picture
 
 LEGEND_INCHES = 1.4
 """What a name takes."""
 MOST_RATIO = 10.0
+INTERVAL_FROM = 3
+"""Seeds: the interval of two reaches over the whole picture, and says no more than their ticks."""
 
 
 def training(results: xr.Dataset) -> Figure:
@@ -47,12 +50,18 @@ def sensitivity(results: xr.Dataset) -> Figure:
         return _empty("Nothing was tuned.")
     # The error on a log scale, not the accuracy: what differs among good rates is small.
     last = results.tuning_validation_accuracy.isel(tuning_epoch=-1).where(~results.tuning_diverged)
-    with_error = results.assign(error=100 * (1 - last.mean("tuning_seed", skipna=False)))
+    with_error = results.assign(error=100 * (1 - last.mean("tuning_seed", skipna=False)), errors=100 * (1 - last))
 
     def errors(axes: Axes, one: xr.Dataset, name: str) -> None:
         curve = one.error.dropna("learning_rate")
+        seeds = one.errors.sel(learning_rate=curve.learning_rate)
         colour, marker = look(name)
         axes.plot(curve.learning_rate, curve, color=colour, marker=marker, markersize=5, label=name)
+        if seeds.sizes["tuning_seed"] > 1:
+            for seed in seeds.transpose("tuning_seed", ...):
+                axes.plot(curve.learning_rate, seed, "_", color=colour, markersize=7, alpha=0.7)
+        if seeds.sizes["tuning_seed"] >= INTERVAL_FROM:
+            fill_interval(axes, curve.learning_rate, seeds, "tuning_seed", colour)
         chosen = curve.where(curve.learning_rate == one.chosen_learning_rate, drop=True)
         axes.plot(chosen.learning_rate, chosen, marker="o", markersize=12, color=colour, fillstyle="none")
 
@@ -114,14 +123,14 @@ def accuracy(results: xr.Dataset) -> Figure:
 TRAINING = Picture(
     "training",
     "Training loss and validation error by epoch, at the chosen learning rates (the default rates where nothing was "
-    "tuned). Lines are means over seeds, bands reach from the least seed to the greatest. A method that diverged is "
-    "missing.",
+    "tuned). Lines are means over seeds, bands are the means' 95 % intervals. A method that diverged is missing.",
     training,
 )
 SENSITIVITY = Picture(
     "sensitivity",
-    "Validation error after tuning's last epoch, by learning rate, as a mean over tuning's seeds. The ring is the rate "
-    "that was chosen. Rates with which a seed diverged are left out.",
+    "Validation error after tuning's last epoch, by learning rate, as a mean over tuning's seeds. Ticks are the seeds "
+    f"where there are several, bands the means' 95 % intervals where there are {INTERVAL_FROM} or more. The ring is "
+    "the rate that was chosen. Rates with which a seed diverged are left out.",
     sensitivity,
 )
 ACCURACY = Picture(
@@ -181,7 +190,13 @@ def _band(axes: Axes, x: xr.DataArray, values: xr.DataArray, name: str) -> None:
     colour, marker = look(name)
     every = max(1, len(x) // 6)
     axes.plot(x, mean, color=colour, marker=marker, markevery=every, markersize=4, label=name)
-    axes.fill_between(x, values.min("seed"), values.max("seed"), color=colour, alpha=0.15, linewidth=0)
+    fill_interval(axes, x, values, "seed", colour)
+
+
+def fill_interval(axes: Axes, x: ArrayLike, values: xr.DataArray, dim: str, colour: str) -> None:
+    """The 95 % interval of the mean, as far down as an error or a loss can go at all."""
+    low, high = bounds(values, dim)
+    axes.fill_between(x, low.clip(0.0), high, color=colour, alpha=0.15, linewidth=0)
 
 
 def _label_decades(axes: Axes, multiples: Sequence[int]) -> None:

@@ -36,7 +36,7 @@ RANKING_NOTE = (
     "Group: methods that share a letter cannot be told apart, all others can (paired t tests, Holm). "
     "To the best: the paired difference to the first row, in points. "
     f"Epochs (steps) and seconds: until validation accuracy first reaches {TARGET:g} of the best method's last (mean "
-    "over seeds; – where a seed did not); seconds are epochs times the seconds of an epoch of one run. "
+    "over seeds, ± half of its interval; – where a seed did not); seconds are epochs times those of one run's epoch. "
     "Good rates: decades of learning rates within 1 point of the best on validation. "
     "* The best rate lies at the edge of the grid even after it was extended."
 )
@@ -54,7 +54,7 @@ class Standing:
     group: str
     to_best: Interval
     diverged: int
-    epochs_to_target: float
+    epochs_to_target: Interval
     steps_to_target: float
     seconds_to_target: float
     good_decades: float
@@ -113,7 +113,7 @@ def _standing(
     one: xr.Dataset, track: str, rank: int, accuracies: np.ndarray, best: np.ndarray, group: str, target: float
 ) -> Standing:
     final = one.sel(track=track)
-    epochs = float(np.mean([first_to_reach(curve, target) for curve in final.validation_accuracy.values]))
+    epochs = mean_interval(np.array([first_to_reach(curve, target) for curve in final.validation_accuracy.values]))
     good = float("nan")
     if "tried" in one:
         tuned = one.tuning_validation_accuracy.isel(tuning_epoch=-1).where(~one.tuning_diverged)
@@ -129,8 +129,8 @@ def _standing(
         paired(accuracies, best),
         int(final.diverged.sum()),
         epochs,
-        epochs * float(one.get("epoch_steps", np.nan)),
-        epochs * float(final.epoch_seconds),
+        epochs.mean * float(one.get("epoch_steps", np.nan)),
+        epochs.mean * float(final.epoch_seconds),
         good,
     )
 
@@ -156,7 +156,7 @@ def _cells(standing: Standing, seeds: int) -> Sequence[str]:
         _span(standing.test),
         standing.group,
         difference,
-        _number(standing.epochs_to_target, 1) + steps,
+        _plus_minus(standing.epochs_to_target) + steps,
         _seconds(standing.seconds_to_target),
         _number(standing.good_decades, 1),
         f"{standing.diverged} of {seeds}",
@@ -173,6 +173,12 @@ def _span(interval: Interval, *, signed: bool = False) -> str:
 
 def _number(value: float, digits: int = 2) -> str:
     return f"{value:.{digits}f}" if np.isfinite(value) else "–"
+
+
+def _plus_minus(interval: Interval) -> str:
+    """The mean and half of its interval's length."""
+    half = (interval.high - interval.low) / 2
+    return _number(interval.mean, 1) + (f" ± {half:.1f}" if np.isfinite(half) else "")
 
 
 def _seconds(value: float) -> str:

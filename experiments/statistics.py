@@ -54,7 +54,7 @@ def mean_interval(values: Values, tests: int = 1) -> Interval:
     the studentized ones 94 to 95 %, of skewed values too.
 
     It speaks of the spread over seeds (initial parameters, order of the examples), on this one test split.
-    With a single value the ends are NaN, and so are all three if a value is.
+    With a single value the ends are NaN, and where the mean is not finite.
 
     Args:
         values: One a seed.
@@ -62,7 +62,7 @@ def mean_interval(values: Values, tests: int = 1) -> Interval:
     """
     values = np.asarray(values, np.float64)
     mean = float(values.mean())
-    if len(values) < 2 or np.isnan(mean):
+    if len(values) < 2 or not np.isfinite(mean):
         return Interval(mean, float("nan"), float("nan"))
     error = _standard_error(values)
     tail = (1 - CONFIDENCE) / 2 / tests
@@ -72,6 +72,18 @@ def mean_interval(values: Values, tests: int = 1) -> Interval:
     least = special.stdtrit(len(values) - 1, tail)
     least, most = (least, -least) if resampled is None else np.quantile(resampled, [tail, 1 - tail])
     return Interval(mean, mean - float(most) * error, mean - float(least) * error)
+
+
+def bounds(values: xr.DataArray, dim: str) -> tuple[xr.DataArray, xr.DataArray]:
+    """The ends of the mean's 95 % interval along one dimension, for each place of the others."""
+    return xr.apply_ufunc(
+        lambda one: mean_interval(one)[1:],
+        values,
+        input_core_dims=[[dim]],
+        output_core_dims=[[], []],
+        output_dtypes=[np.float64, np.float64],
+        vectorize=True,
+    )
 
 
 def paired(first: Values, second: Values, tests: int = 1) -> Interval:

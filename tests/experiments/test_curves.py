@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from experiments import curves, picture
 from experiments.comparison import DEFAULT, TUNED
 from experiments.looks import DARK, LIGHT
+from experiments.statistics import mean_interval
 from tests.experiments.synthetic import NAMES, around, comparison
 
 LADDER = {name: around(0.9 + 0.01 * i, 0.003) for i, name in enumerate(NAMES)}
@@ -41,6 +43,25 @@ def test_a_method_that_diverged_has_no_line_and_is_in_the_legend():
     assert "SGD" not in shown
     assert "Adam" in shown
     assert [text.get_text() for text in figure.legends[0].get_texts()] == NAMES
+
+
+def test_bands_are_intervals_of_the_mean():
+    figure = curves.training(MADE["ladder"])
+    last = 100 * (1 - MADE["ladder"].validation_accuracy.sel(model="one", track=TUNED, optimizer="Adam").isel(epoch=-1))
+    mean, low, high = mean_interval(last.values)
+    errors = figure.axes[1]
+    assert mean in [np.asarray(line.get_ydata(), float)[-1] for line in errors.lines]
+    corners = np.concatenate([path.vertices for band in errors.collections for path in band.get_paths()])
+    assert {round(low, 9), round(high, 9)} <= set(corners[:, 1].round(9).tolist())
+
+
+def test_seeds_of_tuning_are_shown_and_few_have_no_interval():
+    made = MADE["ladder"]
+    for count, ticks, bands in ((1, 0, 0), (2, 2 * len(NAMES), 0), (3, 3 * len(NAMES), len(NAMES))):
+        seeds = xr.concat([made.isel(tuning_seed=[0])] * count, "tuning_seed", data_vars="minimal")
+        axes = curves.sensitivity(seeds).axes[0]
+        assert sum(line.get_marker() == "_" for line in axes.lines) == ticks
+        assert len(axes.collections) == bands
 
 
 def test_the_profile_is_the_one_of_the_costs():

@@ -14,6 +14,7 @@ from experiments import statistics
 from experiments.statistics import (
     BOOTSTRAP_FROM,
     Interval,
+    bounds,
     differ,
     first_to_reach,
     letters,
@@ -170,10 +171,18 @@ def test_nearly_all_agree():
     assert low < mean < high
 
 
-@pytest.mark.parametrize("values", [[0.5], [0.5, np.nan, 0.6]])
+@pytest.mark.parametrize("values", [[0.5], [0.5, np.nan, 0.6], [2.0, np.inf, 3.0]])
 def test_no_interval(values):
     interval = mean_interval(np.array(values))
     assert np.isnan(interval.clipped(0.0, 1.0)[1:]).all()
+
+
+def test_bounds_are_intervals_along_one_dimension():
+    values = xr.DataArray(np.random.default_rng(0).normal(size=(4, 3)), dims=("seed", "epoch"))
+    low, high = bounds(values, "seed")
+    assert low.dims == high.dims == ("epoch",)
+    for epoch in range(3):
+        assert mean_interval(values.values[:, epoch])[1:] == (low[epoch], high[epoch])
 
 
 def test_clipping():
