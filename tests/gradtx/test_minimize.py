@@ -12,7 +12,8 @@ import scipy.optimize
 
 import gradtx
 from gradtx import Outcome, Reason, lbfgs, minimize
-from gradtx.transforms.lbfgs import LBFGSState, _precondition
+from gradtx.transforms.lbfgs import LBFGSState
+from gradtx.transforms.pairs import precondition
 
 MEMORY, TOLERANCE = 10, 1e-5
 
@@ -107,7 +108,7 @@ def test_exact_steps_end_in_as_many_as_there_are_dimensions():
     assert isinstance(state, LBFGSState)
     assert state.pairs == 3
     for s, y in zip(state.diff_params_memory[:3], state.diff_updates_memory[:3], strict=True):
-        np.testing.assert_allclose(_precondition(y, state), s, rtol=1e-6)
+        np.testing.assert_allclose(precondition(y, state), s, rtol=1e-6)
 
 
 @pytest.mark.usefixtures("x64")
