@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from .._core.tree import inner, zeros_like
 from .._core.vectors import add_scaled, times
 
 
+@runtime_checkable
 class Memory(Protocol):
     """A state with pairs in it.
 
