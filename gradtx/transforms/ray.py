@@ -100,7 +100,8 @@ def along(updates: Any, state: LinesearchState, params: Any, value: ArrayLike, g
 
     def evaluate(step: jax.Array) -> tuple[Point, Any]:
         there = map_leaves(_move, [origin], [step], reads=[direction])
-        return point(step, *jax.value_and_grad(objective)(there, *closed))
+        value, grad = jax.value_and_grad(objective)(there, *closed)
+        return point(step, jnp.asarray(value), grad)  # of no leaves, value is NumPy's
 
     return Ray(*point(jnp.zeros([], dtype), value, grad), evaluate)
 

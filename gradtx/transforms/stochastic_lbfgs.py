@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from .._core.arguments import Positive
 from .._core.maths import nonzero, safe_increment
@@ -118,9 +119,9 @@ def scale_by_stochastic_lbfgs(
                 y = subtract(jax.grad(objective)(mean), jax.grad(objective)(now.params))
             # Before there are two means there is nothing to subtract; and NaN teaches nothing.
             y, scale = _damped(s, y, now.scale, scalar(damping, dtype))
-            is_taken = (now.count > every) & jnp.isfinite(scale) & (inner(s, s) > 0)
+            is_taken = (now.count > every) & jnp.isfinite(scale) & jnp.isfinite(inner(y, y)) & (inner(s, s) > 0)
             return now._replace(
-                total=zeros_like(params),
+                total=zeros_like(now.total),
                 params=mean,
                 scale=jnp.where(is_taken, scale, now.scale),
                 **pairs.taken(now, s, y, is_taken),
@@ -133,13 +134,15 @@ def scale_by_stochastic_lbfgs(
             total=cast_like(add_scaled(state.total, 1.0, widen(params)), state.total),
             scale=jnp.where(state.pairs == 0, first, state.scale),
         )
-        new = jax.lax.cond(now.count % every == 0, learned, lambda now: now, jax.lax.stop_gradient(now))
+        now = jax.lax.stop_gradient(now)
+        # Again behind it: the objective may have closed over what derivatives are taken of.
+        new = jax.lax.stop_gradient(jax.lax.cond(now.count % every == 0, learned, lambda now: now, now))
         return restore(pairs.precondition(gradient, new), updates), new
 
     return Transform(init, update, state_type=StochasticLBFGSState)
 
 
-def _damped(s: Any, y: Any, scale: jax.Array, least: jax.Array) -> tuple[Any, jax.Array]:
+def _damped(s: Any, y: Any, scale: jax.Array, least: ArrayLike) -> tuple[Any, jax.Array]:
     """Y with enough curvature along s, and the scale that it is damped towards."""
     dtype = scale.dtype
     ss, sy, yy = (inner(*two).astype(dtype) for two in ((s, s), (s, y), (y, y)))

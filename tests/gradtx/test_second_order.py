@@ -5,10 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import gradtx
 from gradtx import LossOfOutputs, Outcome, Reason, minimize
+from gradtx.interop import as_optax
 from gradtx.transforms import conjugate_gradients, curvature
 from tests.gradtx.test_minimize import PROBLEMS, quadratic
 
@@ -291,3 +294,75 @@ def test_backtracking_says_what_it_did_not_find():
     step, state = backtracked([-1.0], lambda x: jnp.where(x[0] == 1, x[0], x[0] + 2))
     assert (float(step[0]), int(state.evaluations), state.outcome) == (0.0, 10, Outcome.FAILED)
     assert float(state.value) == 1.0
+
+
+def fit(params):
+    """Badly scaled, and coupled; it wants whole params."""
+    assert params["w"].shape == (3,)
+    w = jnp.sum(jnp.asarray([1.0, 10.0, 100.0]) * jnp.square(params["w"] - jnp.arange(3.0)))
+    return w + jnp.square(params["b"] - 2) + params["b"] * params["w"][0] / 2
+
+
+def whole_start():
+    return {"w": jnp.zeros(3), "b": jnp.zeros(())}
+
+
+BOTH = {"w": "fast", "b": "slow"}
+MASKED = {
+    "masked": lambda lbfgs: optax.masked(lbfgs, {"w": True, "b": False}),
+    "two methods": lambda lbfgs: optax.multi_transform({"fast": lbfgs, "slow": optax.scale(0.5)}, BOTH),
+}
+
+
+@pytest.mark.parametrize("search", [gradtx.scale_by_zoom_linesearch(20), BACKTRACKING], ids=["zoom", "backtracking"])
+@pytest.mark.parametrize("name", MASKED)
+def test_what_masks_stands_before_the_search_which_sees_all(name, search):
+    parts = MASKED[name](as_optax(gradtx.scale_by_lbfgs()))
+    tx = gradtx.chain(parts, gradtx.scale_by_learning_rate(1.0), search)
+    found = minimize(fit, whole_start(), tx, tol=1e-3)
+    expected = minimize(fit, whole_start(), gradtx.lbfgs(), tol=1e-3)
+    assert found.reason == expected.reason == Reason.CONVERGED
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), found.params, expected.params)
+
+
+def test_a_frozen_part_stays_and_the_rest_goes_as_far_as_it_can():
+    frozen = optax.multi_transform({"fast": as_optax(gradtx.scale_by_lbfgs()), "slow": optax.set_to_zero()}, BOTH)
+    tx = gradtx.chain(frozen, gradtx.scale_by_learning_rate(1.0), gradtx.scale_by_zoom_linesearch(20))
+    found = minimize(fit, whole_start(), tx)
+    assert found.reason in (Reason.NO_DESCENT, Reason.FAILED)  # the gradient of b never vanishes
+    assert found.params["b"] == 0
+    np.testing.assert_allclose(found.params["w"], [0, 1, 2], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("tx", [gradtx.lbfgs(3), gradtx.newton_cg()], ids=["lbfgs", "cg"])
+def test_sharded_params_stay_so_and_end_where_others_do(tx, kind):
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(kind,))
+    place = NamedSharding(mesh, PartitionSpec("x", None))
+    start = jnp.asarray(np.random.default_rng(0).normal(size=(16, 3)), jnp.float32)
+
+    def function(x):
+        return jnp.sum(jnp.cosh(x - 1)) + jnp.square(jnp.sum(x)) / 100
+
+    alone = minimize(function, start, tx, tol=1e-3)
+    with jax.set_mesh(mesh):
+        found = minimize(function, jax.device_put(start, place), tx, tol=1e-3)
+    assert found.reason == alone.reason == Reason.CONVERGED
+    np.testing.assert_allclose(found.params, alone.params, atol=1e-3)
+    for leaf in (found.params, found.grad):
+        assert leaf.sharding.is_equivalent_to(place, 2)
+
+
+@pytest.mark.parametrize("tx", [gradtx.newton(), gradtx.newton_cg(), gradtx.lbfgs()], ids=["dense", "cg", "lbfgs"])
+def test_trees_with_holes_without_leaves_and_of_half_precision(tx):
+    def squares(params):
+        return sum((jnp.sum(jnp.square(leaf - 1)) for leaf in jax.tree.leaves(params)), start=jnp.zeros(()))
+
+    found = minimize(squares, {"w": jnp.zeros(2), "none": None, "empty": jnp.zeros((0, 3))}, tx)
+    assert found.reason == Reason.CONVERGED
+    np.testing.assert_allclose(found.params["w"], 1, rtol=1e-6)
+    assert found.params["none"] is None
+    assert minimize(squares, {}, tx).reason == Reason.CONVERGED
+    half = minimize(lambda x: jnp.sum(jnp.square(x.astype(jnp.float32) - 1)), jnp.zeros(2, jnp.bfloat16), tx)
+    assert half.reason == Reason.CONVERGED
+    assert half.params.dtype == jnp.bfloat16
