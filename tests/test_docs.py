@@ -33,8 +33,8 @@ PUBLIC = [
     "scale", "scale_by_adadelta", "scale_by_adam", "scale_by_backtracking_linesearch", "scale_by_gauss_newton_cg",
     "scale_by_lbfgs", "scale_by_learning_rate", "scale_by_newton", "scale_by_newton_cg", "scale_by_rms",
     "scale_by_rss", "scale_by_schedule", "scale_by_stochastic_lbfgs", "scale_by_zoom_linesearch", "schedule",
-    "set_to_zero", "sgd", "stateless", "stochastic_lbfgs", "to_config", "trace", "transformation", "value_at", "warmup_cosine_decay_schedule",
-    "zeros_like",
+    "set_to_zero", "sgd", "stateless", "stochastic_lbfgs", "to_config", "trace", "transformation", "value_at",
+    "warmup_cosine_decay_schedule", "zeros_like",
 ]  # fmt: skip
 ELSEWHERE = [
     "interop.as_optax",
