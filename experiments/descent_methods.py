@@ -88,8 +88,8 @@ class _Walk(NamedTuple):
     grad: Params
     state: Any
     steps: jax.Array
-    costs: Float[Array, " budget"]
-    values: Float[Array, " budget"]
+    costs: Float[Array, " records"]
+    values: Float[Array, " records"]
     is_over: jax.Array
 
 
@@ -97,7 +97,9 @@ class _Walk(NamedTuple):
 def whole(
     method: Descent, data: tuple[Any, ...], rates: Float[Array, " lanes"], start: Params, budget: int
 ) -> tuple[Array, Array]:
-    """What had been paid, and the objective, after each update, (lanes, budget): infinite and held after the last.
+    """What had been paid, and the objective, at first and after each update, (lanes, budget + 1).
+
+    After the last update costs are infinite, and the objective stays.
 
     Lanes of first-order methods run side by side; the others, whose updates differ in length, one after another.
     """
@@ -123,17 +125,17 @@ def whole(
                 value, grad = jax.value_and_grad(objective)(params)
                 cost = 2 + walk.steps + method.extra(state)
                 is_lost = jnp.asarray(False)
-            costs = walk.costs.at[walk.steps].set(cost.astype(value.dtype))
-            values = walk.values.at[walk.steps].set(value)
+            costs = walk.costs.at[walk.steps + 1].set(cost.astype(value.dtype))
+            values = walk.values.at[walk.steps + 1].set(value)
             is_over = (cost >= budget) | is_lost | ~jnp.isfinite(value)
             return _Walk(params, value, grad, state, walk.steps + 1, costs, values, is_over)
 
         value, grad = jax.value_and_grad(objective)(params)
-        empty = jnp.full([budget], jnp.inf, value.dtype)
-        zero = jnp.zeros([], jnp.int32)
-        walk = _Walk(params, value, grad, tx.init(params), zero, empty, empty, jnp.asarray(False))
+        empty = jnp.full([budget + 1], jnp.inf, value.dtype)
+        costs, values, zero = empty.at[0].set(1), empty.at[0].set(value), jnp.zeros([], jnp.int32)
+        walk = _Walk(params, value, grad, tx.init(params), zero, costs, values, jnp.asarray(False))
         walk = jax.lax.while_loop(lambda walk: ~walk.is_over & (walk.steps < budget), step, walk)
-        return walk.costs, jnp.where(jnp.arange(budget) < walk.steps, walk.values, walk.value)
+        return walk.costs, jnp.where(jnp.arange(budget + 1) <= walk.steps, walk.values, walk.value)
 
     lanes = rates, start
     return jax.lax.map(one, lanes) if method.is_searching else jax.vmap(one)(lanes)

@@ -7,7 +7,6 @@ it is of. The value comes with the gradient.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,14 +52,14 @@ class Descents:
         batch_size: Of a mini-batch, drawn anew for each update, with replacement.
         l2: Half of it times the squared parameters is added to the mean cross-entropy.
         budget: What a run with whole batches may cost, in gradients.
-        passes: What a run with mini-batches may cost, in the same coin.
+        passes: What a run with mini-batches may cost, in the same coin: far, and near.
     """
 
     train_size: int
     batch_size: int
     l2: float
     budget: int
-    passes: int
+    passes: tuple[float, float]
     seeds: int
     tuning_seeds: int
     grid: Grid
@@ -98,13 +97,18 @@ def expected(tier: Descents) -> Mapping[str, float]:
     costs: dict[str, float] = {"optimum": 100.0, "solvers": 800.0}
     for stage in TARGETS:
         for kind, method in _all():
-            whole = float(tier.budget if kind == "full" else 3 * tier.passes)
+            whole = _budget(tier, kind, stage)
             if method.is_tuned:
                 costs[_tuning_name(stage, kind, method, tier.grid.rates)] = (
                     whole * len(tier.grid.rates) * tier.tuning_seeds
                 )
             costs[f"{stage}/{kind}/{method.name}/final"] = whole * (tier.seeds + 1)
     return costs
+
+
+def _budget(tier: Descents, kind: Kind, stage: str) -> float:
+    """Of a run, in gradients."""
+    return float(tier.budget if kind == "full" else dict(zip(TARGETS, tier.passes, strict=True))[stage])
 
 
 def _all() -> list[tuple[Kind, Descent]]:
@@ -144,9 +148,8 @@ def _run(tier: Descents, context: Context, dataset: Dataset) -> xr.Dataset:
 
 def _joined(kind: Kind, stages: Mapping[str, list[xr.Dataset]]) -> xr.Dataset:
     names = [method.name for method in descent_methods.METHODS[kind]]
-    whole = xr.concat(
-        [xr.concat(list_, "method", join="outer").assign_coords(method=names) for list_ in stages.values()], "stage"
-    ).assign_coords(stage=list(stages))
+    by_stage = [xr.concat(one, "method", join="outer").assign_coords(method=names) for one in stages.values()]
+    whole = xr.concat(by_stage, "stage", join="outer").assign_coords(stage=list(stages))
     along = "evaluation" if kind == "full" else "pass"
     renamed = whole.rename({name: f"{kind}_{name}" for name in map(str, whole.data_vars)})
     return renamed.rename({"method": kind, "cost": along, "learning_rate": f"{kind}_learning_rate"})
@@ -157,7 +160,7 @@ def _method(
 ) -> xr.Dataset:
     """Tune one method in one stage, follow its final runs, and time it."""
     progress, store = context.progress, context.store
-    whole = float(tier.budget if kind == "full" else 3 * tier.passes)
+    whole = _budget(tier, kind, stage)
 
     def train(rates: Sequence[float]) -> xr.Dataset:
         name = _tuning_name(stage, kind, method, rates)
@@ -176,7 +179,7 @@ def _method(
         edge, curves = tuned.edge is not None, -tuned.curves.validation_accuracy.isel(epoch=0).mean("seed")
     name = f"{stage}/{kind}/{method.name}/final"
     progress.describe(name)
-    final = store.part(name, lambda _: _final(tier, seeds["final"], kind, method, chosen))
+    final = store.part(name, lambda _: _final(tier, seeds["final"], kind, method, chosen, whole))
     progress.advance(whole * (tier.seeds + 1))
     if curves is None:
         curves = xr.DataArray([np.nan], dims="learning_rate", coords={"learning_rate": [tier.grid.rates[0]]})
@@ -190,7 +193,7 @@ def _tuning(
     lanes = [(rate, seed) for rate in rates for seed in range(tier.tuning_seeds)]
     many = jnp.asarray([rate for rate, _ in lanes])
     which = np.asarray([seed for _, seed in lanes])
-    costs, left = _followed(tier, setting, kind, method, many, which, which)
+    costs, left = _followed(tier, setting, kind, method, many, which, which, _budget(tier, kind, stage))
     shape = (len(rates), tier.tuning_seeds)
     efforts = np.reshape([effort(c, e, TARGETS[stage]) for c, e in zip(costs, left, strict=True)], shape)
     dims = ("learning_rate", "seed", "epoch")
@@ -204,32 +207,33 @@ def _tuning(
     )
 
 
-def _final(tier: Descents, setting: Setting, kind: Kind, method: Descent, rate: float) -> xr.Dataset:
+def _final(tier: Descents, setting: Setting, kind: Kind, method: Descent, rate: float, budget: float) -> xr.Dataset:
     """The runs with fresh seeds, and how long a gradient's worth of work takes, one run at a time."""
     which = np.arange(tier.seeds)
     rates = jnp.full([tier.seeds], 0.0 if np.isnan(rate) and method.is_tuned else rate)
-    costs, left = _followed(tier, setting, kind, method, rates, which, FINAL_SEEDS_FROM + which)
-    grid = _grid(tier, kind)
+    seeds = FINAL_SEEDS_FROM + which
+    costs, left = _followed(tier, setting, kind, method, rates, which, seeds, budget)
+    grid = _grid(tier, kind, budget)
     rows = np.stack([_held(c, e, grid) for c, e in zip(costs, left, strict=True)])
-    short, took = dataclasses.replace(tier, budget=-(-tier.budget // 5), passes=-(-tier.passes // 5)), []
+    took, first = [], slice(1)
     for _ in range(TIMED + 1):
         begun = time.perf_counter()
         alone, _ = _followed(
-            short, setting, kind, method, rates[:1], which[:1], FINAL_SEEDS_FROM + which[:1], bare=True
+            tier, setting, kind, method, rates[first], which[first], seeds[first], -(-budget // 5), is_bare=True
         )
         took.append((time.perf_counter() - begun) / np.max(alone[np.isfinite(alone)]))
     return xr.Dataset(
         {"excess": (("seed", "cost"), rows), "seconds": min(took[1:])},  # the first compiles
-        coords={"seed": FINAL_SEEDS_FROM + which, "cost": grid},
+        coords={"seed": seeds, "cost": grid},
     )
 
 
-def _grid(tier: Descents, kind: Kind) -> np.ndarray:
+def _grid(tier: Descents, kind: Kind, budget: float) -> np.ndarray:
     """The costs at which runs are told."""
     if kind == "full":
-        return np.arange(1.0, tier.budget + 1)
+        return np.arange(1.0, budget + 1)
     first = tier.batch_size / tier.train_size
-    return np.geomspace(first, tier.passes, int(FINE * A_DECADE * np.log10(tier.passes / first)))
+    return np.geomspace(first, budget, int(FINE * A_DECADE * np.log10(budget / first)))
 
 
 def _held(costs: np.ndarray, left: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -246,28 +250,28 @@ def _followed(
     rates: Float[Array, " lanes"],
     which: Int[np.ndarray, " lanes"],
     seeds: Int[np.ndarray, " lanes"],
+    budget: float,
     *,
-    bare: bool = False,
+    is_bare: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Costs and the parts of the first excess that are left, (lanes, steps), of runs that begin where `which` says."""
     start = jax.tree.map(lambda leaf: leaf[which], setting.starts)
     keys = jax.vmap(key_of)(jnp.asarray(seeds))
     if kind == "full":
-        costs, values = descent_methods.whole(method, setting.problem.args, rates, start, tier.budget)
+        costs, values = descent_methods.whole(method, setting.problem.args, rates, start, int(budget))
     else:
+        looks = checkpoints(tier, method, budget)
         costs, values = descent_methods.mini(
-            method, setting.problem.args, rates, start, keys, tier.batch_size, checkpoints(tier, method), is_bare=bare
+            method, setting.problem.args, rates, start, keys, tier.batch_size, looks, is_bare=is_bare
         )
     with np.errstate(invalid="ignore"):
         left = (np.asarray(values) - float(setting.least)) / np.asarray(setting.excess)[which, None]
     return np.asarray(costs), left
 
 
-def checkpoints(tier: Descents, method: Descent) -> tuple[int, ...]:
-    """Updates after which a mini-batch run is looked at: evenly in their logarithm, from 2 until its budget
-    is spent.
-    """
-    last = int(tier.passes * tier.train_size / tier.batch_size / method.about)
+def checkpoints(tier: Descents, method: Descent, budget: float) -> tuple[int, ...]:
+    """Updates after which a mini-batch run is looked at: even in their logarithm, from 2 until its budget is spent."""
+    last = int(budget * tier.train_size / tier.batch_size / method.about)
     return tuple(np.unique(np.geomspace(2, last, max(2, int(A_DECADE * np.log10(last / 2)))).astype(int)).tolist())
 
 
