@@ -120,7 +120,7 @@ def whole(
             if method.is_searching:
                 value, grad, _, outcome = _seen(tx, state)
                 cost = 1 + method.extra(state)
-                is_lost = jnp.isin(outcome, jnp.asarray(LOST))
+                is_lost = jnp.isin(outcome, jnp.asarray(LOST, outcome.dtype))
             else:
                 value, grad = jax.value_and_grad(objective)(params)
                 cost = 2 + walk.steps + method.extra(state)
@@ -135,7 +135,7 @@ def whole(
         costs, values, zero = empty.at[0].set(1), empty.at[0].set(value), jnp.zeros([], jnp.int32)
         walk = _Walk(params, value, grad, tx.init(params), zero, costs, values, jnp.asarray(False))
         walk = jax.lax.while_loop(lambda walk: ~walk.is_over & (walk.steps < budget), step, walk)
-        return walk.costs, jnp.where(jnp.arange(budget + 1) <= walk.steps, walk.values, walk.value)
+        return walk.costs, jnp.where(jnp.arange(budget + 1, dtype=jnp.int32) <= walk.steps, walk.values, walk.value)
 
     lanes = rates, start
     return jax.lax.map(one, lanes) if method.is_searching else jax.vmap(one)(lanes)

@@ -26,7 +26,7 @@ def effort(costs: np.ndarray, left: np.ndarray, target: float) -> float:
 
 
 def excess(results: xr.Dataset, kind: str, stage: str, name: str) -> xr.DataArray:
-    """The part of the first excess that is left, (seed, cost), of what was recorded."""
+    """The part of the first excess that is left, (seed, cost), of what was recorded; infinite for what diverged."""
     along = ALONG[kind]
     one = results[f"{kind}_excess"].sel({"stage": stage, kind: name}).rename({along: "cost"})
     return one.transpose("seed", "cost").dropna("cost", how="all")
@@ -45,10 +45,4 @@ def costs(results: xr.Dataset, kind: str, stage: str, name: str, target: float) 
 def efforts(results: xr.Dataset, kind: str, stage: str, name: str, target: float) -> Values:
     """`effort` by seed."""
     one = excess(results, kind, stage, name)
-    return np.asarray([effort(one.cost.values, _held(row), target) for row in one.values])
-
-
-def _held(row: np.ndarray) -> np.ndarray:
-    """A run that ended keeps what it had."""
-    known = np.flatnonzero(np.isfinite(row))
-    return np.where(np.arange(len(row)) > known[-1], row[known[-1]], row) if len(known) else row
+    return np.asarray([effort(one.cost.values, row, target) for row in one.values])

@@ -82,10 +82,10 @@ def run(tier: Descents, context: Context) -> xr.Dataset:
     Returns:
         For each kind of gradient (whole: `full`, `evaluation`; mini-batch: `mini`, `pass`): the part of the first
         excess that is left, `full_excess` (stage, full, seed, evaluation) and `mini_excess` (stage, mini, seed, pass),
-        NaN beyond the end of a run; `full_rate`, `full_at_edge` (stage, full), `full_seconds` (full), the seconds of a
-        gradient's worth of work; `full_tuning` (stage, full, learning_rate), the effort by rate; and so for `mini`.
-        Of the optimum `least`, `largest_gradient`, `first_excess` (seed). `evaluations` (solver): to a gradient of
-        1e-5 from zeros. `product_seconds`, `gradient_seconds`.
+        infinite where it is not finite, NaN where nothing was recorded; `full_rate`, `full_at_edge` and `full_seconds`
+        (stage, full), the last those of a gradient's worth of work; `full_tuning` (stage, full, full_learning_rate),
+        the effort by rate; and so for `mini`. Of the optimum `least`, `largest_gradient`, `first_excess` (seed).
+        `evaluations` (solver): to a gradient of 1e-5 from zeros. `product_seconds`, `gradient_seconds`.
     """
     assert context.dataset is not None
     with jax.enable_x64(True):
@@ -183,7 +183,10 @@ def _method(
     progress.advance(whole * (tier.seeds + 1))
     if curves is None:
         curves = xr.DataArray([np.nan], dims="learning_rate", coords={"learning_rate": [tier.grid.rates[0]]})
-    return final.assign(rate=chosen, at_edge=edge, tuning=curves)
+    # What is not recorded is NaN when stages are joined; so what is not finite must not be.
+    begun = final.excess.notnull().cumsum("cost") > 0
+    left = final.excess.where(final.excess.notnull() | ~begun, np.inf)
+    return final.assign(excess=left, rate=chosen, at_edge=edge, tuning=curves)
 
 
 def _tuning(

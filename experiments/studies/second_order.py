@@ -187,8 +187,8 @@ CLAIMS = (
         "S1",
         "With gradients of mini-batches, noise ruins L-BFGS.",
         f"{_EFFORT} Supported if L-BFGS whose pairs are differences of two batches' gradients, both at a tuned rate "
-        "and with a line search on each batch, takes more effort than SGD on the same mini-batches in both stages (paired "
-        "95 % intervals over seeds). Refuted if one of them takes less in one stage (95 % for all together, by "
+        "and with a line search on each batch, takes more effort than SGD on the same mini-batches in both stages "
+        "(paired 95 % intervals over seeds). Refuted if one of them takes less in one stage (95 % for all together, by "
         "Bonferroni's correction). Else inconclusive.",
         noise_ruins,
     ),
