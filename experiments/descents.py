@@ -328,11 +328,11 @@ def _jitted_product(params: Params, *args: Any) -> Params:
 def _solvers(problem: minima.Problem) -> xr.Dataset:
     """Evaluations until no entry of the gradient is above 1e-5, from zeros; a product is two."""
     found = {
-        "gradtx.lbfgs": minima.by_gradtx(problem, gradtx.lbfgs(minima.MEMORY)),
-        "scipy L-BFGS-B": minima.by_scipy(problem),
-        "optax.lbfgs": minima.by_optax(problem),
-        "gradtx.newton_cg": minima.by_gradtx(problem, gradtx.newton_cg()),
-        "gradtx.gauss_newton_cg": minima.by_gradtx(problem, gradtx.gauss_newton_cg(), minima.SOFTMAX),
+        "gradtx.lbfgs": minima.by_gradtx(problem, gradtx.lbfgs(minima.MEMORY))(),
+        "scipy L-BFGS-B": minima.by_scipy(problem)(),
+        "optax.lbfgs": minima.by_optax(problem)(),
+        "gradtx.newton_cg": minima.by_gradtx(problem, gradtx.newton_cg())(),
+        "gradtx.gauss_newton_cg": minima.by_gradtx(problem, gradtx.gauss_newton_cg(), minima.SOFTMAX)(),
     }
     return xr.Dataset({"evaluations": ("solver", list(found.values()))}, coords={"solver": list(found)})
 

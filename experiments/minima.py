@@ -99,26 +99,31 @@ SOFTMAX = gradtx.LossOfOutputs(outputs, loss_of_outputs)
 """`softmax_loss` in two parts, for Gauss-Newton."""
 
 
-def by_gradtx(problem: Problem, tx: gradtx.GradientTransformation, fun: Callable[..., jax.Array] | None = None) -> int:
-    """Evaluations that `gradtx.minimize` needs; a Hessian-vector product counts as two.
+Solver = Callable[[], int]
+"""Solves a problem, and returns how many evaluations it needed. What it compiles serves the next call too.
 
-    Raises:
-        RuntimeError: It ended elsewhere.
-    """
-    start = jax.tree.map(jnp.asarray, problem.start, is_leaf=lambda x: isinstance(x, list))
-    found = gradtx.minimize(fun or problem.function, start, tx, args=problem.args, max_steps=MOST, tol=TOLERANCE)
-    if found.reason != gradtx.Reason.CONVERGED:
-        raise RuntimeError(f"{tx} ended as {gradtx.Reason(int(found.reason)).name}")
-    return int(found.evaluations) + 2 * int(getattr(found.state[0], "products", 0))
+Raises RuntimeError where it ends elsewhere.
+"""
 
 
-def by_scipy(problem: Problem) -> int:
-    """Evaluations that scipy's L-BFGS-B needs, with the gradient compiled.
+def by_gradtx(
+    problem: Problem, tx: gradtx.GradientTransformation, fun: Callable[..., jax.Array] | None = None
+) -> Solver:
+    """`gradtx.minimize`; a Hessian-vector product counts as two. `fun`: in place of the problem's function."""
 
-    Raises:
-        RuntimeError: It ended elsewhere.
-    """
-    start, unravel = ravel_pytree(jnp.asarray(problem.start) if isinstance(problem.start, list) else problem.start)
+    def solve() -> int:
+        function = fun or problem.function
+        found = gradtx.minimize(function, _start(problem), tx, args=problem.args, max_steps=MOST, tol=TOLERANCE)
+        if found.reason != gradtx.Reason.CONVERGED:
+            raise RuntimeError(f"{tx} ended as {gradtx.Reason(int(found.reason)).name}")
+        return int(found.evaluations) + 2 * int(getattr(found.state[0], "products", 0))
+
+    return solve
+
+
+def by_scipy(problem: Problem) -> Solver:
+    """L-BFGS-B of scipy, with the objective compiled."""
+    start, unravel = ravel_pytree(_start(problem))
     pair = jax.jit(jax.value_and_grad(lambda x, *args: problem.function(unravel(x), *args)))
     options = {"maxcor": MEMORY, "gtol": TOLERANCE, "ftol": 0, "maxiter": MOST, "maxfun": MOST}
 
@@ -126,25 +131,23 @@ def by_scipy(problem: Problem) -> int:
         value, grad = pair(x, *problem.args)
         return float(value), np.asarray(grad)
 
-    found = scipy.optimize.minimize(as_arrays, np.asarray(start), jac=True, method="L-BFGS-B", options=options)
-    if np.abs(found.jac).max() > TOLERANCE:
-        raise RuntimeError(f"L-BFGS-B ended with {found.message}")
-    return int(found.nfev)
+    def solve() -> int:
+        found = scipy.optimize.minimize(as_arrays, np.asarray(start), jac=True, method="L-BFGS-B", options=options)
+        if np.abs(found.jac).max() > TOLERANCE:
+            raise RuntimeError(f"L-BFGS-B ended with {found.message}")
+        return int(found.nfev)
+
+    return solve
 
 
-def by_optax(problem: Problem) -> int:
-    """Evaluations that `optax.lbfgs` needs, in a loop that reuses those of its line search."""
-    start = jnp.asarray(problem.start) if isinstance(problem.start, list) else problem.start
-    return int(_optaxs(problem.function, start, problem.args))
-
-
-def _optaxs(function: Callable[..., jax.Array], start: Any, args: tuple[Any, ...]) -> jax.Array:
+def by_optax(problem: Problem) -> Solver:
+    """`optax.lbfgs`, in a compiled loop that reuses the evaluations of its line search."""
     tx = optax.lbfgs(memory_size=MEMORY)
 
     @jax.jit
-    def run(start: Any, args: tuple[Any, ...]) -> jax.Array:
+    def run(start: Any, args: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
         def objective(x: Any) -> jax.Array:
-            return function(x, *args)
+            return problem.function(x, *args)
 
         known = optax.value_and_grad_from_state(objective)
 
@@ -157,7 +160,18 @@ def _optaxs(function: Callable[..., jax.Array], start: Any, args: tuple[Any, ...
             leaves = jax.tree.leaves(known(x, state=state)[1])
             return x, state, count, jnp.max(jnp.stack([jnp.abs(leaf).max() for leaf in leaves]))
 
-        first = start, tx.init(start), jnp.asarray(1, jnp.int32), jnp.asarray(jnp.inf, jax.tree.leaves(start)[0].dtype)
-        return jax.lax.while_loop(lambda c: (c[3] > TOLERANCE) & (c[2] < MOST), step, first)[2]
+        infinite = jnp.asarray(jnp.inf, jax.tree.leaves(start)[0].dtype)
+        first = start, tx.init(start), jnp.asarray(1, jnp.int32), infinite
+        return jax.lax.while_loop(lambda c: (c[3] > TOLERANCE) & (c[2] < MOST), step, first)[2:]
 
-    return run(start, args)
+    def solve() -> int:
+        count, largest = run(_start(problem), problem.args)
+        if largest > TOLERANCE:
+            raise RuntimeError(f"optax.lbfgs ended with a gradient of {largest:.1e}")
+        return int(count)
+
+    return solve
+
+
+def _start(problem: Problem) -> Any:
+    return jnp.asarray(problem.start) if isinstance(problem.start, list) else problem.start

@@ -24,10 +24,22 @@ def test_no_more_evaluations_than_others(name):
     # Next to a minimum of 0 its terms cancel, and a compiled sum may round differently.
     np.testing.assert_allclose(found.value, function(found.params), rtol=1e-6)
     np.testing.assert_allclose(found.grad, jax.grad(function)(found.params), rtol=1e-9, atol=1e-12)
-    scipys, optaxs = by_scipy(PROBLEMS[name]), by_optax(PROBLEMS[name])
+    scipys, optaxs = by_scipy(PROBLEMS[name])(), by_optax(PROBLEMS[name])()
     print(f"{name}: {found.evaluations} evaluations, scipy {scipys}, optax {optaxs}")
     assert found.evaluations <= 1.15 * scipys
     assert found.evaluations <= optaxs
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["Rosenbrock, 10", "Powell"])
+def test_with_a_search_the_objective_never_rises(name):
+    function, start, _ = PROBLEMS[name]
+    searched = (lbfgs(), gradtx.newton_cg(), gradtx.newton(1.0, 0.0, True, gradtx.scale_by_backtracking_linesearch(20)))
+    for tx in searched:
+        run = jax.jit(jax.vmap(lambda steps, tx=tx: minimize(function, jnp.asarray(start), tx, max_steps=steps).value))
+        values = run(jnp.arange(30))
+        assert values[-1] < 1e-2 * values[0]
+        assert (np.diff(values) <= 0).all()
 
 
 @pytest.mark.usefixtures("x64")
