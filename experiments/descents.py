@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 
 import gradtx
 from experiments import descent_methods, minima
+from experiments.bench.timing import Run, interleave
 from experiments.comparison import FINAL_SEEDS_FROM
 from experiments.data import Dataset
 from experiments.descent_methods import Descent, Kind
@@ -38,8 +39,8 @@ A_DECADE = 24
 """Checkpoints of a mini-batch run; in between the objective is not known, so that costs are up to a tenth too high."""
 FINE = 4
 """Costs of the common axis from checkpoint to checkpoint."""
-TIMED = 3
-"""Runs, of which the quickest counts."""
+TIMED, ROUNDS = 3, 21
+"""Runs, of which the quickest counts: of a method, and of a gradient and a product in turns."""
 Params = Any
 
 
@@ -285,21 +286,15 @@ def _optimum(problem: minima.Problem) -> xr.Dataset:
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(found.grad))
     if largest > 1e-8:
         raise RuntimeError(f"no optimum: the largest gradient is {largest:.1e}")
-    seconds = {}
-    for name, of in (("gradient", _gradient), ("product", _product)):
-        took = []
-        for _ in range(TIMED + 1):
-            begun = time.perf_counter()
-            jax.block_until_ready(of(problem, found.params))
-            took.append(time.perf_counter() - begun)
-        seconds[f"{name}_seconds"] = min(took[1:])
+    runs = {name: _repeated(of, (found.params, *problem.args)) for name, of in _TIMED_ALONE.items()}
+    times = interleave(runs, rounds=ROUNDS, block_seconds=0.05)
     return xr.Dataset(
         {
             "least": float(found.value),
             "largest_gradient": largest,
             "bias": ("class", np.asarray(found.params["bias"])),
             "kernel": (("pixel", "class"), np.asarray(found.params["kernel"])),
-            **seconds,
+            **{f"{name}_seconds": min(spread.samples) for name, spread in times.items()},
         }
     )
 
@@ -309,20 +304,20 @@ def _value(args: tuple[Any, ...], params: Params) -> Float[Array, ""]:
     return minima.softmax_loss(params, *args)
 
 
-def _gradient(problem: minima.Problem, params: Params) -> Params:
-    return _jitted_gradient(params, *problem.args)
+def _repeated(function: Any, args: tuple[Any, ...]) -> Run:
+    def run(times: int) -> None:
+        for _ in range(times):
+            jax.block_until_ready(function(*args))
 
-
-def _product(problem: minima.Problem, params: Params) -> Params:
-    return _jitted_product(params, *problem.args)
-
-
-_jitted_gradient = jax.jit(jax.grad(minima.softmax_loss))
+    return run
 
 
 @jax.jit
-def _jitted_product(params: Params, *args: Any) -> Params:
+def _product(params: Params, *args: Any) -> Params:
     return jax.jvp(lambda params: jax.grad(minima.softmax_loss)(params, *args), (params,), (params,))[1]
+
+
+_TIMED_ALONE = {"gradient": jax.jit(jax.grad(minima.softmax_loss)), "product": _product}
 
 
 def _solvers(problem: minima.Problem) -> xr.Dataset:

@@ -163,14 +163,8 @@ def test_on_mnist_no_more_than_others_do(tfds_dir, decoded):
     train = data.load("mnist", tfds_dir).train
     images = jnp.asarray(np.asarray(train.images[:1000]).reshape(1000, -1), jnp.float64)
     problem = minima.softmax_problem(images, train.labels[:1000], 1e-3)
-    ours, scipys, optaxs = (
-        solve()
-        for solve in (
-            minima.by_gradtx(problem, gradtx.lbfgs(minima.MEMORY)),
-            minima.by_scipy(problem),
-            minima.by_optax(problem),
-        )
-    )
+    ours = minima.by_gradtx(problem, gradtx.lbfgs(minima.MEMORY))()
+    scipys, optaxs = minima.by_scipy(problem)(), minima.by_optax(problem)()
     print(f"{ours} evaluations, scipy {scipys}, optax {optaxs}")
     assert ours <= 1.15 * scipys
     # Nearly all searches end at their first step, and so it is rounding that makes a few percent, either way.
