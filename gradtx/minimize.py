@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Callable
 from functools import partial
@@ -11,11 +12,28 @@ import jax
 import jax.numpy as jnp
 
 from ._core.apply import apply_updates
-from ._core.precision import scalar, step_dtype
+from ._core.precision import cast_like, scalar, step_dtype
 from ._core.transformation import GradientTransformation
-from .transforms.linesearch import Outcome
+from .transforms.ray import Outcome
 
 Objective = Callable[..., jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class LossOfOutputs:
+    """An objective in two parts, `(params, *args) -> loss(outputs(params, *args), *args)`, for Gauss-Newton methods.
+
+    Args:
+        outputs: The model: `(params, *args) -> outputs`.
+        loss: `(outputs, *args) -> value`.
+    """
+
+    outputs: Callable[..., Any]
+    loss: Callable[..., jax.Array]
+
+    def __call__(self, params: Any, *args: Any) -> jax.Array:
+        """The objective."""
+        return self.loss(self.outputs(params, *args), *args)
 
 
 class Reason(enum.IntEnum):
@@ -79,9 +97,10 @@ def minimize(
     (Array([3., 3.], dtype=float32), 'CONVERGED')
 
     Args:
-        fun: A pure function `(params, *args) -> value`, real and differentiable.
+        fun: A pure function `(params, *args) -> value`, real and differentiable; or a `LossOfOutputs`.
         params: Where to begin: a tree of floating arrays.
-        tx: Any transformation. It gets `value`, `grad` and `value_fn` as extra arguments.
+        tx: Any transformation. It gets `value`, `grad` and `value_fn` as extra arguments; of a `LossOfOutputs` also
+            `outputs_fn` and `loss_fn`.
         args: What else `fun` takes (data): arrays here are arguments of the compiled program, not constants in it.
         max_steps: How many at most.
         tol: On the largest absolute entry of the gradient. Unit: the gradient's.
@@ -96,7 +115,9 @@ def minimize(
 def _minimize(
     fun: Objective, params: Any, tx: GradientTransformation, args: tuple[Any, ...], max_steps: jax.Array, tol: jax.Array
 ) -> Minimum:
-    objective = _checked(fun, params, args)
+    objective, more = _checked(fun, params, args), {}
+    if isinstance(fun, LossOfOutputs):
+        more = {"outputs_fn": lambda params: fun.outputs(params, *args), "loss_fn": lambda out: fun.loss(out, *args)}
     pair, dtype = tx.transform(), step_dtype(params)
 
     def evaluate(params: Any, state: Any) -> tuple[jax.Array, Any]:
@@ -110,7 +131,9 @@ def _minimize(
         return now._replace(reason=reason.astype(jnp.int32))
 
     def step(now: Minimum) -> Minimum:
-        updates, state = tx.update(now.grad, now.state, now.params, value=now.value, grad=now.grad, value_fn=objective)
+        updates, state = tx.update(
+            now.grad, now.state, now.params, value=now.value, grad=now.grad, value_fn=objective, **more
+        )
         params = apply_updates(now.params, updates)
         if pair.evaluated is None:
             value, grad = evaluate(params, state)
@@ -125,7 +148,7 @@ def _minimize(
             is_stuck = (outcome == Outcome.DECREASED) & (value.astype(dtype) >= now.value)
             reason = jnp.where(is_stuck, Reason.FAILED, reason)
         return judged(
-            Minimum(params, value.astype(dtype), _like(grad, now.grad), state, now.steps + 1, evaluations, reason)
+            Minimum(params, value.astype(dtype), cast_like(grad, now.grad), state, now.steps + 1, evaluations, reason)
         )
 
     state = tx.init(params)
@@ -147,7 +170,3 @@ def _checked(fun: Objective, params: Any, args: tuple[Any, ...]) -> Callable[[An
 def _largest(grad: Any, dtype: Any) -> jax.Array:
     leaves = [jnp.max(jnp.abs(leaf), initial=0).astype(dtype) for leaf in jax.tree.leaves(grad)]
     return jnp.max(jnp.stack(leaves)) if leaves else jnp.zeros([], dtype)
-
-
-def _like(tree: Any, other: Any) -> Any:
-    return jax.tree.map(lambda x, y: jnp.asarray(x).astype(y.dtype), tree, other)

@@ -23,17 +23,18 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "doc
 
 # A rename is a conscious act: it changes this list.
 PUBLIC = [
-    "DType", "Data", "Decay", "EmptyState", "GradientTransformation", "LearningRate", "Minimum",
+    "DType", "Data", "Decay", "EmptyState", "GradientTransformation", "LearningRate", "LossOfOutputs", "Minimum",
     "NonNegative", "Outcome", "Positive", "Reason", "Scalar", "ScalarOrSchedule", "Schedule", "Static",
     "Transform", "adadelta", "adagrad", "adam", "adamw", "add_decayed_weights", "apply_updates", "batch_axes",
     "bias_correction", "chain", "clip", "clip_by_global_norm", "constant_schedule", "cosine_decay_schedule",
-    "current", "ema", "exponential_decay", "from_config", "global_norm", "identity", "join_schedules",
-    "lbfgs", "linear_schedule", "map_leaves", "minimize", "momentum", "nag", "named_chain",
-    "piecewise_constant_schedule", "polynomial_schedule", "rmsprop", "safe_increment", "safe_sqrt", "scale",
-    "scale_by_adadelta", "scale_by_adam", "scale_by_lbfgs", "scale_by_learning_rate", "scale_by_rms",
-    "scale_by_rss", "scale_by_schedule", "scale_by_zoom_linesearch", "schedule", "set_to_zero", "sgd",
-    "stateless", "to_config", "trace", "transformation", "value_at", "warmup_cosine_decay_schedule",
-    "zeros_like",
+    "current", "ema", "exponential_decay", "from_config", "gauss_newton_cg", "global_norm", "identity",
+    "join_schedules", "lbfgs", "linear_schedule", "map_leaves", "minimize", "momentum", "nag", "named_chain", "newton",
+    "newton_cg", "piecewise_constant_schedule", "polynomial_schedule", "rmsprop", "safe_increment", "safe_sqrt",
+    "scale", "scale_by_adadelta", "scale_by_adam", "scale_by_backtracking_linesearch", "scale_by_gauss_newton_cg",
+    "scale_by_lbfgs", "scale_by_learning_rate", "scale_by_newton", "scale_by_newton_cg", "scale_by_rms",
+    "scale_by_rss", "scale_by_schedule", "scale_by_stochastic_lbfgs", "scale_by_zoom_linesearch", "schedule",
+    "set_to_zero", "sgd", "stateless", "stochastic_lbfgs", "to_config", "trace", "transformation", "value_at",
+    "warmup_cosine_decay_schedule", "zeros_like",
 ]  # fmt: skip
 ELSEWHERE = [
     "interop.as_optax",

@@ -10,17 +10,17 @@ from typing import Literal, get_args
 from rich.console import Console
 
 from experiments import atomic, devices
-from experiments.bench import eager, report, step_report, sweep, train
+from experiments.bench import eager, minimize, report, step_report, sweep, train
 from experiments.bench.step import Plan
 from experiments.errors import ExperimentError, one_line
 
 WIDTH = 110  # of a table, where no terminal sets one
 RESULTS = Path("results", "bench")
 FREE_BYTES = 10_000_000  # far more than any report
-ROUNDS: Mapping[str, int] = {"step": 21, "sweep": 7, "train": 15, "eager": 21}
+ROUNDS: Mapping[str, int] = {"step": 21, "sweep": 7, "train": 15, "eager": 21, "minimize": 7}
 SMOKE_ROUNDS = 2
 
-Name = Literal["step", "sweep", "train", "eager"]
+Name = Literal["step", "sweep", "train", "eager", "minimize"]
 Tree = Literal["leaf", "gpt2", "leaves"]
 Optimizer = Literal["sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw"]
 
@@ -34,11 +34,11 @@ def bench(
     optimizer: tuple[Optimizer, ...] = get_args(Optimizer),
     rounds: int | None = None,
 ) -> None:
-    """Measure gradtx beside optax and PyTorch, in turns in one process.
+    """Measure gradtx beside optax, PyTorch and scipy, in turns in one process.
 
     Args:
         name: `step`: one optimizer step and its compilation. `sweep`: 16 learning rates. `train`: training
-            steps a second. `eager`: an update without jit.
+            steps a second. `eager`: an update without jit. `minimize`: L-BFGS to convergence.
         json: Where to write the results. By default, `results/bench/<name>.json`.
         smoke: Tiny sizes, to see that it runs. The numbers mean nothing.
         tree: Which trees, for `step`.
@@ -68,6 +68,8 @@ def bench(
             result = sweep.sweep(console, smoke=smoke, rounds=count)
         case "train":
             result = train.train(console, smoke=smoke, rounds=count)
+        case "minimize":
+            result = minimize.minimize(console, smoke=smoke, rounds=count)
     if smoke:
         result.notes.append("Smoke sizes: the numbers mean nothing.")
     report.show(result, console)

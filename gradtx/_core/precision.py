@@ -74,6 +74,11 @@ def restore(tree: Any, like: Any) -> Any:
     return jax.tree.map(lambda new, old: new.astype(old.dtype) if _is_half(old) else new, tree, like)
 
 
+def cast_like(tree: Any, like: Any) -> Any:
+    """Each leaf in the dtype of the corresponding leaf of `like`."""
+    return jax.tree.map(lambda new, old: jnp.asarray(new).astype(old.dtype), tree, like)
+
+
 def _is_half(leaf: Any) -> bool:
     dtype = getattr(leaf, "dtype", None)
     return dtype is not None and dtype.itemsize < 4 and jnp.issubdtype(dtype, jnp.floating)

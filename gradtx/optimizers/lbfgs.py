@@ -1,12 +1,17 @@
-r"""L-BFGS with a line search, for objectives that can be evaluated whole."""
+r"""L-BFGS: with a line search, for objectives that can be evaluated whole; and for mini-batches."""
 
 from __future__ import annotations
 
+from typing import Literal
+
+from .._core.arguments import Positive
 from .._core.chain import chain
+from .._core.schedule import ScalarOrSchedule
 from .._core.transformation import GradientTransformation, TransformLike, transformation
 from ..transforms.lbfgs import scale_by_lbfgs
 from ..transforms.linesearch import scale_by_zoom_linesearch
 from ..transforms.scale import scale_by_learning_rate
+from ..transforms.stochastic_lbfgs import scale_by_stochastic_lbfgs
 
 MOST_EVALUATIONS = 20
 """A search; scipy's L-BFGS-B has as many."""
@@ -24,7 +29,8 @@ def lbfgs(
         value, grads = jax.value_and_grad(loss)(params)
         updates, state = tx.update(grads, state, params, value=value, grad=grads, value_fn=loss)
 
-    Mini-batches break it: the pairs it learns from must be differences of one function's gradients.
+    Mini-batches break it: the pairs it learns from must be differences of one function's gradients. For those there is
+    `stochastic_lbfgs`.
 
     State: a tuple of `LBFGSState`, `ScaleByLearningRateState`, and the line search's: 2 `memory_size` + 3 copies of the
     parameters. Units: updates are in the parameters'.
@@ -45,4 +51,39 @@ def lbfgs(
         scale_by_lbfgs(memory_size, scale_init_precond),
         scale_by_learning_rate(1.0),
         search if linesearch is None else linesearch,
+    )
+
+
+@transformation
+def stochastic_lbfgs(
+    learning_rate: ScalarOrSchedule,
+    memory_size: int = 10,
+    every: int = 10,
+    damping: Positive = 0.01,
+    curvature: Literal["gradients", "products"] = "products",
+) -> GradientTransformation:
+    r"""L-BFGS for mini-batches: $\theta_{t+1} = \theta_t - \alpha_t H_t g_t$.
+
+    `scale_by_stochastic_lbfgs`, then `scale_by_learning_rate`. The objective of the batch goes in beside its gradient:
+
+        updates, state = tx.update(grads, state, params, value_fn=loss_of_this_batch)
+
+    State: a tuple of `StochasticLBFGSState` and `ScaleByLearningRateState`: 2 `memory_size` + 2 copies of the
+    parameters. Units: updates are in the parameters'.
+
+    Args:
+        learning_rate: alpha, or a schedule of it; without unit, and well below 1.
+        memory_size: Pairs that are kept, at least 1.
+        every: Updates from pair to pair, at least 1.
+        damping: The least curvature that is believed. Unit: the Hessian's.
+        curvature: Whether pairs are made of a Hessian-vector product or of two gradients of one batch.
+
+    Raises:
+        TypeError: Parameters are complex.
+        ValueError: `memory_size` or `every` is less than 1, or `curvature` is something else.
+
+    Source: Byrd, Hansen, Nocedal and Singer, 2016, with the damping of Wang, Ma, Goldfarb and Liu, 2017. Not in optax.
+    """
+    return chain(
+        scale_by_stochastic_lbfgs(memory_size, every, damping, curvature), scale_by_learning_rate(learning_rate)
     )

@@ -2,69 +2,33 @@ r"""A line search: how far to go along the updates, so that the objective and it
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from .._core.arguments import NonNegative, Number
 from .._core.maths import nonzero
-from .._core.precision import scalar, step_dtype
-from .._core.transformation import Evaluated, Transform, transformation
-from .._core.tree import inner, map_leaves, zeros_like
+from .._core.precision import scalar
+from .._core.transformation import Transform, transformation
+from . import ray
+from .ray import LinesearchState, Outcome, Point, Ray, ValueFn, where
 
 LEAST_EXTRAPOLATION, MOST_EXTRAPOLATION = 1.1, 4.0
 """Of the last interval, by which a search goes on beyond it. Moré and Thuente, 1994."""
 EDGE = 0.1
 """A new step stays so far, as a part of the interval, from both of its ends."""
 
-ValueFn = Callable[[Any], jax.Array]
-
-
-class Outcome(enum.IntEnum):
-    """How a line search ended."""
-
-    SEARCHING = 0
-    WOLFE = 1
-    """The objective and its slope have both fallen enough."""
-    DECREASED = 2
-    """The objective has, the slope has not; no more evaluations were left, or the interval was too small."""
-    FAILED = 3
-    """No step was found that decreases the objective; the updates are 0."""
-    NO_DESCENT = 4
-    """The updates are no descent direction, or the objective is not finite where it began; the updates are 0."""
-    UNBOUNDED = 5
-    """The objective was still falling when no more evaluations were left."""
-
-
-class _Point(NamedTuple):
-    """A step along the updates, the objective there, and its slope along them."""
-
-    step: jax.Array
-    value: jax.Array
-    slope: jax.Array
-
 
 class _Search(NamedTuple):
     """The interval between `low`, the best step so far, and `high`, which is infinite until there is one."""
 
-    low: _Point
-    high: _Point
+    low: Point
+    high: Point
     grad: Any  # at low
     trial: jax.Array
-    evaluations: jax.Array
-    outcome: jax.Array
-
-
-class ZoomLinesearchState(NamedTuple):
-    """The last step, the objective and gradient where it led, all evaluations, and the last `Outcome`."""
-
-    learning_rate: jax.Array
-    value: jax.Array
-    grad: Any
     evaluations: jax.Array
     outcome: jax.Array
 
@@ -127,49 +91,18 @@ def scale_by_zoom_linesearch(
     are enlarged; `initial_guess_strategy`, `max_linesearch_steps` and four tolerances are the arguments.
     """
 
-    def init(params: Any) -> ZoomLinesearchState:
-        dtype = step_dtype(params)
-        return ZoomLinesearchState(
-            jnp.ones([], dtype),
-            jnp.full([], jnp.inf, dtype),
-            zeros_like(params),
-            jnp.zeros([], jnp.int32),
-            jnp.zeros([], jnp.int32),
-        )
-
     def update(
-        updates: Any, state: ZoomLinesearchState, params: Any, *, value: jax.Array, grad: Any, value_fn: ValueFn
-    ) -> tuple[Any, ZoomLinesearchState]:
+        updates: Any, state: LinesearchState, params: Any, *, value: ArrayLike, grad: Any, value_fn: ValueFn
+    ) -> tuple[Any, LinesearchState]:
         dtype = state.learning_rate.dtype
         rules = _Rules(*(scalar(x, dtype) for x in (slope_rtol, curv_rtol, approx_dec_rtol, stepsize_precision)))
         first = jnp.ones([], dtype) if initial_guess_strategy == "one" else state.learning_rate
-        # The step is a constant to derivatives: a loop of unknown length has no reverse mode. What the objective has
-        # closed over (params of a step before, say) becomes an argument for that.
-        objective, closed = jax.closure_convert(value_fn, params)
-        closed = jax.lax.stop_gradient(closed)
-        origin, direction, grad, rules, first = jax.lax.stop_gradient((params, updates, grad, rules, first))
-        value = jax.lax.stop_gradient(jnp.asarray(value).astype(dtype))
+        rules, first = jax.lax.stop_gradient((rules, first))
+        line = ray.along(updates, state, params, value, grad, value_fn)
+        found = _search(line, first, rules, max_linesearch_steps)
+        return ray.gone(updates, state, found.low, found.grad, found.evaluations, found.outcome)
 
-        def evaluate(step: jax.Array) -> tuple[_Point, Any]:
-            there = map_leaves(_move, [origin], [step], reads=[direction])
-            value, grad = jax.value_and_grad(objective)(there, *closed)
-            return _Point(step, value.astype(dtype), inner(grad, direction).astype(dtype)), grad
-
-        start = _Point(jnp.zeros([], dtype), value, inner(grad, direction).astype(dtype))
-        found = _search(evaluate, start, _like(grad, state.grad), first, rules, max_linesearch_steps)
-        step = found.low.step
-        return map_leaves(_scale, [updates], [step]), ZoomLinesearchState(
-            jnp.where(step > 0, step, 1),
-            found.low.value,
-            found.grad,
-            state.evaluations + found.evaluations,
-            found.outcome,
-        )
-
-    def evaluated(state: ZoomLinesearchState) -> Evaluated:
-        return Evaluated(state.value, state.grad, state.evaluations, state.outcome)
-
-    return Transform(init, update, state_type=ZoomLinesearchState, evaluated=evaluated)
+    return Transform(ray.init, update, state_type=LinesearchState, evaluated=ray.evaluated)
 
 
 class _Rules(NamedTuple):
@@ -179,29 +112,19 @@ class _Rules(NamedTuple):
     stepsize_precision: jax.Array
 
 
-def _search(
-    evaluate: Callable[[jax.Array], tuple[_Point, Any]],
-    start: _Point,
-    grad: Any,
-    first: jax.Array,
-    rules: _Rules,
-    most: int,
-) -> _Search:
+def _search(line: Ray, first: jax.Array, rules: _Rules, most: int) -> _Search:
     """Bracket, then zoom: one loop, which evaluates at one place."""
+    start = line.start
 
     def step(search: _Search) -> _Search:
         low, high = search.low, search.high
-        now, grad = evaluate(search.trial)
-        falls = now.value <= start.value + rules.slope_rtol * now.step * start.slope
-        seems = (now.value <= start.value + rules.approx_dec_rtol * jnp.abs(start.value)) & (
-            now.slope <= (2 * rules.slope_rtol - 1) * start.slope
-        )
-        # Comparisons with NaN are false, so that an objective or a slope that is not finite is too high.
-        is_low = jnp.isfinite(now.slope) & (seems | falls & (now.value < low.value))
+        now, grad = line.evaluate(search.trial)
+        seems = line.falls_within_rounding(now, rules.slope_rtol, rules.approx_dec_rtol)
+        is_low = seems | line.falls(now, rules.slope_rtol) & (now.value < low.value)
         is_flat = is_low & (jnp.abs(now.slope) <= -rules.curv_rtol * start.slope)
         turns = is_low & (now.slope * (high.step - low.step) >= 0)
-        high = _where(is_low, _where(turns, low, high), now)
-        best = _where(is_low, now, low)
+        high = where(is_low, where(turns, low, high), now)
+        best = where(is_low, now, low)
         is_bracketed = jnp.isfinite(high.step)
         trial = jnp.where(is_bracketed, _between(best, high), _beyond(low, now))
         width, size = jnp.abs(high.step - best.step), jnp.maximum(high.step, best.step)
@@ -210,23 +133,22 @@ def _search(
         gained = jnp.where(is_bracketed, Outcome.DECREASED, Outcome.UNBOUNDED)
         ended = jnp.where(is_over, jnp.where(best.step > 0, gained, Outcome.FAILED), Outcome.SEARCHING)
         outcome = jnp.where(is_flat, Outcome.WOLFE, ended).astype(jnp.int32)
-        return _Search(best, high, _where(is_low, _like(grad, search.grad), search.grad), trial, evaluations, outcome)
+        return _Search(best, high, where(is_low, grad, search.grad), trial, evaluations, outcome)
 
-    is_descent = jnp.isfinite(start.value) & (start.slope < 0) & jnp.isfinite(start.slope)
-    begun = jnp.where(is_descent, Outcome.SEARCHING, Outcome.NO_DESCENT).astype(jnp.int32)
-    nowhere = _Point(*[jnp.full_like(start.step, jnp.inf)] * 3)
-    whole = _Search(start, nowhere, grad, first, jnp.zeros([], jnp.int32), begun)
+    begun = jnp.where(line.is_descent, Outcome.SEARCHING, Outcome.NO_DESCENT).astype(jnp.int32)
+    nowhere = Point(*[jnp.full_like(start.step, jnp.inf)] * 3)
+    whole = _Search(start, nowhere, line.grad, first, jnp.zeros([], jnp.int32), begun)
     return jax.lax.while_loop(lambda search: search.outcome == Outcome.SEARCHING, step, whole)
 
 
-def _between(low: _Point, high: _Point) -> jax.Array:
+def _between(low: Point, high: Point) -> jax.Array:
     """The minimum of the cubic through both ends, kept from them; the middle where there is none."""
     width = high.step - low.step
     part = (_cubic(low, high) - low.step) / nonzero(width)
     return low.step + width * jnp.where(jnp.isfinite(part), jnp.clip(part, EDGE, 1 - EDGE), 0.5)
 
 
-def _beyond(last: _Point, now: _Point) -> jax.Array:
+def _beyond(last: Point, now: Point) -> jax.Array:
     """The minimum of the cubic through both, if it lies ahead; at most so far that the interval grows fivefold."""
     width = now.step - last.step
     part = (_cubic(last, now) - now.step) / nonzero(width)
@@ -236,26 +158,9 @@ def _beyond(last: _Point, now: _Point) -> jax.Array:
     )
 
 
-def _cubic(a: _Point, b: _Point) -> jax.Array:
+def _cubic(a: Point, b: Point) -> jax.Array:
     """Where the cubic with these values and slopes has its minimum; NaN where it has none."""
     width = b.step - a.step
     chord = a.slope + b.slope - 3 * (b.value - a.value) / nonzero(width)
     root = jnp.sign(width) * jnp.sqrt(chord * chord - a.slope * b.slope)
     return b.step - width * (b.slope + root - chord) / (b.slope - a.slope + 2 * root)
-
-
-def _where(condition: jax.Array, then: Any, other: Any) -> Any:
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), then, other)
-
-
-def _like(tree: Any, other: Any) -> Any:
-    return jax.tree.map(lambda x, y: jnp.asarray(x).astype(y.dtype), tree, other)
-
-
-def _move(params: jax.Array, updates: jax.Array, step: jax.Array) -> jax.Array:
-    return params + step * updates
-
-
-def _scale(updates: jax.Array, step: jax.Array) -> jax.Array:
-    # A direction that is not finite and is not gone along is 0, not NaN.
-    return jnp.where(step > 0, step * updates, 0)

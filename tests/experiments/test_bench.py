@@ -90,6 +90,15 @@ def test_train_reports_each_way_to_train(tmp_path, capsys):
     assert "steps a second" in shown
 
 
+@pytest.mark.slow
+def test_minimize_counts_evaluations(tmp_path, capsys):
+    _, report = run("minimize", tmp_path, capsys, rounds=1)
+    (row,) = report["rows"]
+    assert set(row["evaluations"]) == set(row["times"]) == {"gradtx", "scipy", "optax", "newton_cg"}
+    assert all(count > 10 for count in row["evaluations"].values())
+    assert [goal["met"] for goal in report["goals"]] == ["yes", "yes"]
+
+
 def test_no_rounds_is_an_error_before_anything_runs(tmp_path):
     with pytest.raises(ExperimentError, match="--rounds is 0: it takes at least 1"):
         bench("step", json=tmp_path / "x.json", rounds=0)

@@ -29,6 +29,12 @@ def paraboloid(params: Any, grads: Any) -> dict[str, Any]:
     return {"value": value_fn(params), "grad": grads, "value_fn": value_fn}
 
 
+def composed(params: Any, grads: Any) -> dict[str, Any]:
+    """The same objective as a loss of outputs, which are the params themselves."""
+    known = paraboloid(params, grads)
+    return known | {"outputs_fn": lambda params: params, "loss_fn": known["value_fn"]}
+
+
 def matrices(params: Any) -> Any:
     """A mask that leaves vectors out, where there are matrices."""
     wide = jax.tree.map(lambda p: p.ndim > 1, params)
@@ -81,5 +87,20 @@ EVERYTHING = {
         gradtx.chain(gradtx.scale_by_learning_rate(1.0), gradtx.scale_by_zoom_linesearch(10)), extra=paraboloid
     ),
     "lbfgs": Entry(gradtx.lbfgs(2), extra=paraboloid),
+    "backtracking": Entry(
+        gradtx.chain(gradtx.scale_by_learning_rate(1.0), gradtx.scale_by_backtracking_linesearch(10)), extra=paraboloid
+    ),
+    "scale_by_newton": Entry(gradtx.scale_by_newton(0.5), ("complex",), extra=paraboloid),
+    "scale_by_newton(saddle_free)": Entry(gradtx.scale_by_newton(0.5, True), ("complex",), extra=paraboloid),
+    "scale_by_newton_cg": Entry(gradtx.scale_by_newton_cg(5, 0.5), ("complex",), extra=paraboloid),
+    "scale_by_gauss_newton_cg": Entry(gradtx.scale_by_gauss_newton_cg(5, 0.5), ("complex",), extra=composed),
+    "newton": Entry(gradtx.newton(0.5, 0.1), ("complex",), extra=paraboloid),
+    "newton_cg": Entry(gradtx.newton_cg(5), ("complex",), extra=paraboloid),
+    "gauss_newton_cg": Entry(gradtx.gauss_newton_cg(5), ("complex",), extra=composed),
+    "scale_by_stochastic_lbfgs": Entry(gradtx.scale_by_stochastic_lbfgs(2, 1), ("complex",), extra=paraboloid),
+    "scale_by_stochastic_lbfgs(gradients)": Entry(
+        gradtx.scale_by_stochastic_lbfgs(2, 1, 0.1, "gradients"), ("complex",), extra=paraboloid
+    ),
+    "stochastic_lbfgs": Entry(gradtx.stochastic_lbfgs(0.1, 2, 2), ("complex",), extra=paraboloid),
     "foreign": Entry(gradtx.chain(optax.scale(2.0), gradtx.scale_by_rms())),
 }

@@ -1,96 +1,45 @@
 """L-BFGS, its line search and `minimize`: against scipy and optax, in closed form, and where there is no minimum."""
 
 from functools import partial
-from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-import scipy.optimize
 
 import gradtx
+from experiments.minima import MEMORY, PROBLEMS, TOLERANCE, by_optax, by_scipy, rosenbrock
 from gradtx import Outcome, Reason, lbfgs, minimize
-from gradtx.transforms.lbfgs import LBFGSState, _precondition
-
-MEMORY, TOLERANCE = 10, 1e-5
-
-
-def rosenbrock(x):
-    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
-
-
-def beale(x):
-    return sum((c - x[0] * (1 - x[1] ** i)) ** 2 for i, c in ((1, 1.5), (2, 2.25), (3, 2.625)))
-
-
-def himmelblau(x):
-    return (x[0] ** 2 + x[1] - 11) ** 2 + (x[0] + x[1] ** 2 - 7) ** 2
-
-
-def powell(x):
-    return (x[0] + 10 * x[1]) ** 2 + 5 * (x[2] - x[3]) ** 2 + (x[1] - 2 * x[2]) ** 4 + 10 * (x[0] - x[3]) ** 4
-
-
-def quadratic(x, condition=1e6):
-    return jnp.sum(jnp.logspace(0, np.log10(condition), x.size) * x * x) / 2
-
-
-PROBLEMS = {
-    "Rosenbrock, 2": (rosenbrock, [-1.2, 1.0]),
-    "Rosenbrock, 10": (rosenbrock, [-1.2, 1.0] * 5),
-    "Rosenbrock, 100": (rosenbrock, [-1.2, 1.0] * 50),
-    "Beale": (beale, [1.0, 1.0]),
-    "Himmelblau": (himmelblau, [0.0, 0.0]),
-    "Powell": (powell, [3.0, -1.0, 0.0, 1.0]),
-    "quadratic, 1e6": (quadratic, [1.0] * 10),
-}
-
-
-def scipys_evaluations(function, start):
-    pair = jax.jit(jax.value_and_grad(function))
-    options = {"maxcor": MEMORY, "gtol": TOLERANCE, "ftol": 0, "maxiter": 10**5, "maxfun": 10**5}
-
-    def as_arrays(x):
-        return tuple(np.asarray(part) for part in pair(x))
-
-    found = scipy.optimize.minimize(as_arrays, np.asarray(start), jac=True, method="L-BFGS-B", options=options)
-    assert np.abs(found.jac).max() <= TOLERANCE
-    return found.nfev
-
-
-def optaxs_evaluations(function, start):
-    tx = optax.lbfgs(memory_size=MEMORY)
-    known = optax.value_and_grad_from_state(function)
-
-    def step(carry: Any) -> Any:
-        x, state, count, _ = carry
-        value, grad = known(x, state=state)
-        updates, state = cast(Any, tx.update(grad, state, x, value=value, grad=grad, value_fn=function))
-        count += state[-1].info.num_linesearch_steps.astype(jnp.int32)
-        x = optax.apply_updates(x, updates)
-        return x, state, count, jnp.abs(cast(Any, known(x, state=state)[1])).max()
-
-    x: Any = jnp.asarray(start)
-    first = x, tx.init(x), jnp.asarray(1, jnp.int32), jnp.asarray(jnp.inf)
-    return int(jax.lax.while_loop(lambda c: (c[3] > TOLERANCE) & (c[2] < 10**5), step, first)[2])
+from gradtx.transforms.lbfgs import LBFGSState
+from gradtx.transforms.pairs import precondition
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64", "standard_promotion")
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_no_more_evaluations_than_others(name):
-    function, start = PROBLEMS[name]
+    function, start, _ = PROBLEMS[name]
     found = minimize(function, jnp.asarray(start), lbfgs(MEMORY), max_steps=10**5, tol=TOLERANCE)
     assert found.reason == Reason.CONVERGED
     # Next to a minimum of 0 its terms cancel, and a compiled sum may round differently.
     np.testing.assert_allclose(found.value, function(found.params), rtol=1e-6)
     np.testing.assert_allclose(found.grad, jax.grad(function)(found.params), rtol=1e-9, atol=1e-12)
-    scipys, optaxs = scipys_evaluations(function, start), optaxs_evaluations(function, start)
+    scipys, optaxs = by_scipy(PROBLEMS[name])(), by_optax(PROBLEMS[name])()
     print(f"{name}: {found.evaluations} evaluations, scipy {scipys}, optax {optaxs}")
     assert found.evaluations <= 1.15 * scipys
     assert found.evaluations <= optaxs
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["Rosenbrock, 10", "Powell"])
+def test_with_a_search_the_objective_never_rises(name):
+    function, start, _ = PROBLEMS[name]
+    searched = (lbfgs(), gradtx.newton_cg(), gradtx.newton(1.0, 0.0, True, gradtx.scale_by_backtracking_linesearch(20)))
+    for tx in searched:
+        run = jax.jit(jax.vmap(lambda steps, tx=tx: minimize(function, jnp.asarray(start), tx, max_steps=steps).value))
+        values = run(jnp.arange(30))
+        assert values[-1] < 1e-2 * values[0]
+        assert (np.diff(values) <= 0).all()
 
 
 @pytest.mark.usefixtures("x64")
@@ -107,7 +56,7 @@ def test_exact_steps_end_in_as_many_as_there_are_dimensions():
     assert isinstance(state, LBFGSState)
     assert state.pairs == 3
     for s, y in zip(state.diff_params_memory[:3], state.diff_updates_memory[:3], strict=True):
-        np.testing.assert_allclose(_precondition(y, state), s, rtol=1e-6)
+        np.testing.assert_allclose(precondition(y, state), s, rtol=1e-6)
 
 
 @pytest.mark.usefixtures("x64")
@@ -140,7 +89,7 @@ def value_and_slope(function, x, direction):
 @pytest.mark.parametrize("length", [1e-4, 0.1, 1.0, 30.0])
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_steps_meet_the_strong_wolfe_conditions(name, length):
-    function, start = PROBLEMS[name]
+    function, start, _ = PROBLEMS[name]
     x = jnp.asarray(start)
     value, grad = jax.value_and_grad(function)(x)
     tx = gradtx.scale_by_zoom_linesearch(40, 1e-3, 0.1)

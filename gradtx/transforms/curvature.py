@@ -1,0 +1,87 @@
+"""An objective's second derivatives at params: whole, or as a product with a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, PartitionSpec
+
+from .._core.checks import aligned
+from .._core.precision import restore, step_dtype, widen
+
+Product = Callable[[Any], Any]
+
+
+def check_real(owner: str, tree: Any) -> None:
+    """Raise TypeError for a complex leaf, by its path: its second derivatives are no symmetric matrix."""
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.complexfloating):
+            where = jax.tree_util.keystr(path)
+            raise TypeError(f"{owner}: params{where} is complex, expected real params; give real and imaginary parts")
+
+
+def check_aligned(updates: Any, params: Any) -> None:
+    """Raise ValueError, with the path, where updates are not of the params' structure and shapes."""
+    aligned(("updates", "params"), (updates, params), 0)
+
+
+def hessian_product(value_fn: Callable[[Any], jax.Array], params: Any) -> Product:
+    """`v -> H v`, each at about the cost of two gradients. Vectors are float32 where params are of half precision."""
+    gradient = jax.grad(in_float32(value_fn, params))
+    return lambda vector: jax.jvp(gradient, (widen(params),), (vector,))[1]
+
+
+def gauss_newton_product(outputs_fn: Callable[[Any], Any], loss_fn: Callable[[Any], jax.Array], params: Any) -> Product:
+    """`v -> J' H J v`: J of the outputs by params, H of the loss by outputs."""
+    outputs, pull = jax.vjp(in_float32(outputs_fn, params), widen(params))
+    gradient = jax.grad(loss_fn)
+
+    def product(vector: Any) -> Any:
+        _, along = jax.jvp(in_float32(outputs_fn, params), (widen(params),), (vector,))
+        return pull(jax.jvp(gradient, (outputs,), (along,))[1])[0]
+
+    return product
+
+
+def dense_hessian(value_fn: Callable[[Any], jax.Array], params: Any) -> jax.Array:
+    """All second derivatives, over params as one vector (see `flat`)."""
+    wide, back = flat(params)
+    return jax.hessian(lambda vector: value_fn(back(vector)).astype(wide.dtype))(wide)
+
+
+def flat(tree: Any) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
+    """The leaves as one vector of their widest dtype, at least float32, and the way back.
+
+    The vector is whole on each device; back, leaves have the sharding and dtype they came with.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    dtype = step_dtype(leaves)
+    kinds = [jax.typeof(leaf) for leaf in leaves]
+
+    def back(vector: jax.Array) -> Any:
+        parts, start = [], 0
+        for kind in kinds:
+            part = vector[start : start + kind.size].reshape(kind.shape).astype(kind.dtype)
+            parts.append(jax.sharding.reshard(part, kind.sharding) if _is_explicit(kind) else part)
+            start += kind.size
+        return structure.unflatten(parts)
+
+    whole = [
+        jax.sharding.reshard(leaf, PartitionSpec()) if _is_explicit(kind) else jnp.asarray(leaf)
+        for leaf, kind in zip(leaves, kinds, strict=True)
+    ]
+    rows = [leaf.astype(dtype).ravel() for leaf in whole]
+    return jnp.concatenate(rows) if rows else jnp.zeros([0], dtype), back
+
+
+def in_float32(function: Callable[[Any], Any], params: Any) -> Callable[[Any], Any]:
+    """A function of params, as one of params that `widen` has made: it sees the dtypes it was written for."""
+    return lambda wide: function(restore(wide, params))
+
+
+def _is_explicit(kind: Any) -> bool:
+    mesh = kind.sharding.mesh
+    return not mesh.empty and any(axis is AxisType.Explicit for axis in mesh.axis_types)
