@@ -19,6 +19,7 @@ from experiments.studies import (
     mnist_mlp,
     quickstart,
     saddle,
+    surface,
 )
 from experiments.study import TIERS as TIERS
 from experiments.study import Study as Study
@@ -40,6 +41,7 @@ STUDIES: dict[str, Study[Any]] = {
         deepobs.CIFAR_3C3D,
         batching.STUDY,
         conventions.STUDY,
+        surface.STUDY,
     )
 }
 
