@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter
 
 from experiments.landscape.roughness import LEAST, on_plateau
+from experiments.looks import plain_numbers
 
 COLOURS = "viridis"
 BANDS = 24
@@ -61,11 +62,8 @@ def hatch_plateau(axes: Axes, surface: xr.Dataset) -> None:
     """Where the surface is high and flat."""
     flat = on_plateau(surface.surface.transpose("row", "column").values).astype(float)
     if flat.any():
-        # The edge of a hatch is drawn between points: half of the way to what is no plateau.
-        made = axes.contourf(
-            surface.x.values, surface.y.values, flat, levels=[0.5, 1.5], hatches=["////"], colors="none"
-        )
-        made.set_edgecolor("white")
+        # The edge is drawn between points: half of the way to what is no plateau.
+        axes.contourf(surface.x.values, surface.y.values, flat, levels=[0.5, 1.5], hatches=["///"], colors="none")
         axes.contour(surface.x.values, surface.y.values, flat, levels=[0.5], colors="white", linewidths=1.4)
 
 
@@ -74,13 +72,13 @@ def mark(axes: Axes, places: np.ndarray, labels: Sequence[str], outline: Sequenc
     if len(outline):
         loop = places[[*outline, outline[0]]]
         axes.plot(*loop.T, color="white", linewidth=1, linestyle=(0, (3, 2)), zorder=3)
-    middle = places.mean(axis=0)
+    (left, right), middle = axes.get_xlim(), places[:, 1].mean()
     for (x, y), label in zip(places, labels, strict=True):
         axes.plot(x, y, "o", color="white", markeredgecolor="black", markersize=5, zorder=4)
-        up, left = y >= middle[1], x < middle[0] - 1e-9
+        place, above = (x - left) / (right - left), y >= middle
         text = axes.annotate(
-            label, (x, y), (-5 if left else 5, 6 if up else -6), textcoords="offset points", fontsize=SIZE,
-            ha="right" if left else "left", va="bottom" if up else "top", color="white", zorder=5,
+            label, (x, y), (0, 6 if above else -6), textcoords="offset points", fontsize=SIZE, color="white", zorder=5,
+            ha="left" if place < 0.2 else "right" if place > 0.8 else "center", va="bottom" if above else "top",
         )  # fmt: skip
         text.set_path_effects([patheffects.withStroke(linewidth=2.2, foreground="black")])
 
@@ -105,6 +103,8 @@ def relief(axes: Any, surface: xr.Dataset, scale: Scale) -> None:
     axes.set_zlim(np.log10(scale.low), np.log10(scale.high))
     decades = [ten for ten in range(-6, 7) if np.log10(scale.low) <= ten <= np.log10(scale.high)]
     axes.set_zticks(decades)
+    ticks = [-0.5, 0, 0.5, 1, 1.5]
+    axes.set(xticks=ticks, yticks=ticks)
     axes.zaxis.set_major_formatter(FuncFormatter(lambda ten, _: f"{10.0**ten:g}"))
     axes.view_init(elev=32, azim=-60)
     axes.set_box_aspect((1, 1, 0.75), zoom=0.92)
@@ -117,10 +117,7 @@ def colour_bar(figure: Figure, panels: Any, scale: Scale, **how: Any) -> None:
     """One for all panels: nats, in log scale."""
     bar = figure.colorbar(ScalarMappable(scale.norm, COLOURS), ax=panels, extend="max", **how)
     bar.set_label("loss, nats")
-    locator = LogLocator(subs=(1, 2, 5), numticks=20)
-    bar.ax.yaxis.set_major_locator(locator)
-    bar.ax.yaxis.set_major_formatter("{x:g}")
-    bar.ax.minorticks_off()
+    plain_numbers(bar.ax.yaxis)
 
 
 def _colours(loss: np.ndarray, scale: Scale) -> Any:

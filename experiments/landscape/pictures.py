@@ -21,7 +21,7 @@ from experiments.landscape.draw import (
 from experiments.landscape.readings import PLANE_NAMES, by_seed
 from experiments.landscape.roughness import FLAT, HIGH, plateau_share, roughness
 from experiments.landscape.work import NORMALIZED, PLAIN
-from experiments.looks import look
+from experiments.looks import look, plain_numbers
 from experiments.statistics import mean_interval
 from experiments.study import Picture
 
@@ -131,7 +131,7 @@ def walls(results: xr.Dataset) -> Figure:
     for place in (0, 1):
         axes.axvline(place, color="#8A8A8A", linewidth=1, linestyle=":", zorder=0)
     axes.set(yscale="log", xlabel="place on the line (dotted: the two solutions)", ylabel="loss, nats")
-    axes.yaxis.set_major_formatter("{x:g}")
+    plain_numbers(axes.yaxis)
     axes.legend(frameon=False, loc="best", fontsize=9)
     return figure
 
@@ -142,22 +142,29 @@ def measures(results: xr.Dataset) -> Figure:
     seeds = results.sizes["seed"]
     spread = np.linspace(-0.13, 0.13, seeds) if seeds > 1 else np.zeros(1)
     kinds = (("plateau, % of points", plateau_share), ("roughness, %", roughness))
-    for axes, (name, measure) in zip(figure.subplots(1, 2), kinds, strict=True):
+    for axes, (label, measure) in zip(figure.subplots(1, 2), kinds, strict=True):
         for i, plane in enumerate(map(str, results.measure.values)):
             for j, network in enumerate((PLAIN, NORMALIZED)):
                 colour, marker = look(NETWORK_LOOKS[network])
                 values = 100 * by_seed(results, plane, network, measure)
                 at = i + 0.4 * j - 0.2
-                label = network if i == 0 else None
                 axes.plot(at + spread, values, ".", color=colour, alpha=0.55, markersize=5)
-                mean, low, high = mean_interval(values)
+                mean, low, high = mean_interval(values).clipped(0, 100)
                 ends = None if np.isnan(low) else [[mean - low], [high - mean]]
                 axes.errorbar(
-                    [at], [mean], ends, color=colour, marker=marker, markersize=7, capsize=5, linewidth=1.6, label=label
+                    [at],
+                    [mean],
+                    ends,
+                    color=colour,
+                    marker=marker,
+                    markersize=7,
+                    capsize=5,
+                    linewidth=1.6,
+                    label=network if i == 0 else None,
                 )
-        axes.set_xticks(range(results.sizes["measure"]), [PLANE_NAMES[str(name)] for name in results.measure.values])
-        axes.set(ylabel=name, xlim=(-0.5, results.sizes["measure"] - 0.5))
-        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        names = [PLANE_NAMES[str(plane)].replace(" ", "\n", 1) for plane in results.measure.values]
+        axes.set_xticks(range(len(names)), names)
+        axes.set(ylabel=label, xlim=(-0.5, results.sizes["measure"] - 0.5))
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return figure

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -88,7 +89,7 @@ def polygon(corners: Sequence[Flat]) -> Plane:
 def random_plane(model: Classifier, origin: Flat, seed: int) -> Plane:
     """Around a vector, along two random directions whose filters are as long as its own."""
     at = unravel(model, origin)
-    keys = jax.random.split(jax.random.fold_in(key_of(np.uint32(seed)), DIRECTION_KEY))
+    keys = jax.random.split(jax.random.fold_in(key_of(jnp.asarray(seed, jnp.uint32)), DIRECTION_KEY))
     still = jax.tree.map(np.zeros_like, at.stats)
     directions = [np.asarray(flat(Variables(random_direction(at.params, key), still))) for key in keys]
     return Plane(np.stack([origin, *directions]), coordinates.affine, AROUND, AROUND, np.zeros((1, 2)))

@@ -27,7 +27,8 @@ def by_seed(results: xr.Dataset, plane: str, network: str, measure: Measure) -> 
 
 def change(results: xr.Dataset, plane: str, measure: Measure, tests: int = 1) -> Interval:
     """What batch norm adds to a measure, within seeds."""
-    return paired(*(by_seed(results, plane, network, measure) for network in (NORMALIZED, PLAIN)), tests)
+    with_norm, without = (by_seed(results, plane, network, measure) for network in (NORMALIZED, PLAIN))
+    return paired(with_norm, without, tests)
 
 
 class Wall(NamedTuple):

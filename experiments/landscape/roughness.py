@@ -39,7 +39,7 @@ def on_plateau(loss: Surface, high: float = HIGH, flat: float = FLAT) -> Bool[np
     logs = _logs(loss)
     with np.errstate(invalid="ignore"):  # inf beside inf
         slopes = [np.gradient(logs, 1 / (logs.shape[axis] - 1), axis=axis) for axis in (-2, -1)]
-        return (loss >= high * GUESSING) & (np.hypot(*slopes) < flat)
+        return np.isfinite(loss) & (loss >= high * GUESSING) & (np.hypot(*slopes) < flat)
 
 
 def plateau_share(loss: Surface, high: float = HIGH, flat: float = FLAT) -> Float[np.ndarray, "*surfaces"]:

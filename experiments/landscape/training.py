@@ -98,7 +98,7 @@ def _train(
 
 def start(model: Classifier, seed: int) -> Flat:
     """Where the trainings of a seed begin."""
-    return np.asarray(flat(initial(model, key_of(np.uint32(seed)))))
+    return np.asarray(flat(initial(model, key_of(jnp.asarray(seed, jnp.uint32)))))
 
 
 def flat(variables: Variables) -> Float[Array, " weights"]:

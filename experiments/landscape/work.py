@@ -123,12 +123,11 @@ class _Network:
 
     def results(self) -> xr.Dataset:
         trained = {name: self._train(name) for name in self.tier.rates}
-        merged = [self._line(trained), self._shown(trained), self._measured(trained)]
         ends = xr.concat(
             [one[["loss", "accuracy", "diverged"]] for one in trained.values()],
             xr.IndexVariable("optimizer", list(trained)),
         )
-        return xr.merge([*merged, ends], combine_attrs="drop")
+        return self._line(trained).assign(self._shown(trained)).assign(self._measured(trained)).assign(ends)
 
     def _train(self, optimizer: str) -> xr.Dataset:
         tier, method = self.tier, METHOD_OF[optimizer]
@@ -175,22 +174,16 @@ class _Network:
         return joined.assign(explained=("axis", views.explained(self.model, trained)))
 
     def _measured(self, trained: Mapping[str, xr.Dataset]) -> xr.Dataset:
-        side = self.tier.measured_side
-        found = {
-            name: [
-                self._evaluate(
-                    f"{name}/{seed}",
-                    planes.stacked(self.model, plane.corners),
-                    plane.grid(side),
-                    self.tier.measured_images,
-                ).reshape(side, side)
-                for seed in self.tier.numbers
-                for plane in [make(self.model, trained, seed)]
-            ]
-            for name, make in MEASURED.items()
-        }
+        side, images = self.tier.measured_side, self.tier.measured_images
+
+        def surface(name: str, seed: int) -> np.ndarray:
+            plane = MEASURED[name](self.model, trained, seed)
+            corners = planes.stacked(self.model, plane.corners)
+            return self._evaluate(f"{name}/{seed}", corners, plane.grid(side), images).reshape(side, side)
+
+        found = [[surface(name, seed) for seed in self.tier.numbers] for name in MEASURED]
         return xr.Dataset(
-            {"measured": (("measure", "seed", "measured_row", "measured_column"), np.array(list(found.values())))},
+            {"measured": (("measure", "seed", "measured_row", "measured_column"), np.array(found))},
             coords={"measure": list(MEASURED), "seed": list(self.tier.numbers)},
         )
 

@@ -82,9 +82,9 @@ TIERS: dict[TierName, Landscape] = {
         measured_images=100, measured_side=5, estimate="1 minute", scale="400 images, 1 epoch, 5 x 5 points",
     ),
     "cpu": Landscape(
-        train_size=10_000, epochs=3, batch_size=100, moments=5, seeds=20, shown_images=1000, shown_side=31,
-        line_points=81, measured_images=500, measured_side=17, estimate="10 minutes",
-        scale="LeNet-5, 10,000 of the 50,000 training images, 3 epochs; measured on 500 of them",
+        train_size=5000, epochs=2, batch_size=50, moments=5, seeds=20, shown_images=500, shown_side=31,
+        line_points=81, measured_images=250, measured_side=17, estimate="7 minutes",
+        scale="LeNet-5, 5,000 of the 50,000 training images, 2 epochs; surfaces on 500 of them, measured ones on 250",
     ),
     "accelerator": Landscape(
         train_size=50_000, epochs=20, batch_size=100, moments=5, seeds=30, shown_images=10_000, shown_side=101,
