@@ -26,7 +26,7 @@ from experiments.statistics import mean_interval
 from experiments.study import Picture
 
 OUTLINES: dict[str, Sequence[int]] = {
-    "starts": (0, 1, 3, 2), "solutions": (0, 1, 2), "polygon": (0, 1, 2, 3, 4), "optimizers": (0, 1, 3, 2),
+    "starts": (0, 1, 3, 2), "solutions": (0, 1, 2), "optimizers": (0, 1, 3, 2),
     "early": (0, 1, 3, 2), "middle": (0, 1, 3, 2),
 }  # fmt: skip
 TITLES = {
@@ -48,7 +48,7 @@ def _labels(results: xr.Dataset, plane: str) -> list[str]:
         "solutions": ["end 1", "end 2", "end 3"],
         "polygon": ["start", *optimizers],
         "random": ["SGD" if "SGD" in optimizers else optimizers[0]],
-    }.get(plane, optimizers)
+    }.get(plane, [optimizers[i % len(optimizers)] for i in range(4)])
 
 
 def _panel(axes: Any, results: xr.Dataset, plane: str, network: str, scale: Scale) -> xr.Dataset:
@@ -59,7 +59,7 @@ def _panel(axes: Any, results: xr.Dataset, plane: str, network: str, scale: Scal
     if plane == "path":
         draw_trajectory(axes, marks)
     else:
-        mark(axes, marks, _labels(results, plane), OUTLINES.get(plane, ()))
+        mark(axes, marks, _labels(results, plane), OUTLINES.get(plane, range(len(marks)) if plane == "polygon" else ()))
     return surface
 
 
@@ -87,7 +87,7 @@ def between(results: xr.Dataset) -> Figure:
 
 def moments(results: xr.Dataset) -> Figure:
     """Four optimizers from one start, at three moments."""
-    return _grid(results, ("early", "middle", "optimizers"), ("a fifth of an epoch", "a third of training", "the end"))
+    return _grid(results, ("early", "middle", "optimizers"), ("early in training", "a third of training", "the end"))
 
 
 def way(results: xr.Dataset) -> Figure:

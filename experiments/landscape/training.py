@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,8 @@ def train(problem: Problem, method: Method, rate: float, seeds: Sequence[int], e
     plan = Plan.of("map", len(seeds), 1)
     padded, _ = plan.padded(np.asarray(seeds, np.uint32), np.ones(1, np.float32))
     tx = method.make(np.float32(rate))
-    diverged, kept = fetch(_train(plan, plan.put(problem), tx, plan.put(padded, SEED), epochs, moments))
+    lanes = plan.put((padded, plan.wanted[:, 0]), SEED)
+    diverged, kept = fetch(_train(plan, plan.put(problem), tx, *lanes, epochs, moments))
     count = len(seeds)
     return xr.Dataset(
         {
@@ -73,10 +74,13 @@ def _train(
     problem: Problem,
     tx: gradtx.GradientTransformation,
     seeds: Int[Array, " seeds"],
+    wanted: Bool[Array, " seeds"],
     epochs: int,
     moments: int,
 ) -> tuple[Bool[Array, " seeds"], _Kept]:
-    def of_seed(problem: Problem, tx: gradtx.GradientTransformation, seed: Int[Array, ""]) -> tuple[Any, _Kept]:
+    def of_seed(
+        problem: Problem, tx: gradtx.GradientTransformation, seed: Int[Array, ""], wanted: Bool[Array, ""]
+    ) -> tuple[Bool[Array, ""], _Kept]:
         key = key_of(seed)
         whole = draw(problem, key, jnp.asarray(0), epochs)
         # What `advance` calls an epoch is the way to the next moment here.
@@ -87,13 +91,17 @@ def _train(
             point = Variables(tx.eval_params(run.params, run.state), run.stats)
             return run, _Kept(flat(point), curves.validation_loss[0], curves.validation_accuracy[0])
 
-        run, kept = jax.lax.scan(span, begin(tx, initial(problem.model, key)), spans)
+        # What is padding begins as diverged, and is never trained.
+        run = begin(tx, initial(problem.model, key))._replace(diverged=~wanted)
+        run, kept = jax.lax.scan(span, run, spans)
         return run.diverged, kept
 
-    def block(problem: Problem, tx: gradtx.GradientTransformation, seeds: Int[Array, " block"]) -> tuple[Any, _Kept]:
-        return plan.each(partial(of_seed, problem, tx))(seeds)
+    def block(
+        problem: Problem, tx: gradtx.GradientTransformation, seeds: Int[Array, " block"], wanted: Bool[Array, " block"]
+    ) -> tuple[Bool[Array, " block"], _Kept]:
+        return plan.each(partial(of_seed, problem, tx))(seeds, wanted)
 
-    return plan.spread(block, None, None, SEED, out=SEED)(problem, tx, seeds)
+    return plan.spread(block, None, None, SEED, SEED, out=SEED)(problem, tx, seeds, wanted)
 
 
 def start(model: Classifier, seed: int) -> Flat:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from experiments.landscape import planes
 from experiments.landscape.planes import Plane
-from experiments.landscape.training import start
+from experiments.landscape.training import Flat, start
 from experiments.models import Classifier
 
 Trained = Mapping[str, xr.Dataset]
@@ -28,7 +28,7 @@ SHOWN = ("starts", "solutions", "early", "middle", "optimizers", "polygon", "pat
 def optimizers(model: Classifier, trained: Trained, seed: int) -> Plane:
     """Through what each optimizer reaches from one start."""
     del model
-    return planes.quadrilateral([one.weights.sel(seed=seed).values for one in trained.values()])
+    return _of_each([one.weights.sel(seed=seed).values for one in trained.values()])
 
 
 def around(model: Classifier, trained: Trained, seed: int) -> Plane:
@@ -49,8 +49,8 @@ def shown(model: Classifier, trained: Trained) -> dict[str, Plane]:
     return {
         "starts": planes.quadrilateral([*(start(model, seed) for seed in seeds[:2]), *solutions.values[:2]]),
         "solutions": planes.triangle(list(solutions.values[:STARTS])),
-        "early": planes.quadrilateral([path[EARLY] for path in paths]),
-        "middle": planes.quadrilateral([path[middle] for path in paths]),
+        "early": _of_each([path[EARLY] for path in paths]),
+        "middle": _of_each([path[middle] for path in paths]),
         "optimizers": optimizers(model, trained, seeds[0]),
         "polygon": planes.polygon([paths[0][0], *(path[-1] for path in paths)]),
         "path": planes.trajectory_plane(model, paths[0])[0],
@@ -61,6 +61,11 @@ def shown(model: Classifier, trained: Trained) -> dict[str, Plane]:
 def explained(model: Classifier, trained: Trained) -> Float[np.ndarray, "2"]:
     """Parts of the trajectory's variance that its plane holds, by axis."""
     return planes.trajectory_plane(model, _first(trained).path.values)[1].explained
+
+
+def _of_each(vectors: Sequence[Flat]) -> Plane:
+    """Four corners, a vector each. Where there are fewer they begin again."""
+    return planes.quadrilateral([vectors[i % len(vectors)] for i in range(4)])
 
 
 def _first(trained: Trained) -> xr.Dataset:

@@ -44,7 +44,7 @@ class Landscape:
         line_points: Along the line between two solutions.
         measured_images: On which the measured planes are evaluated.
         measured_side: Points along a side of these.
-        rates: The four optimizers, by name, and their learning rates.
+        rates: The optimizers, by name, and their learning rates: four, or fewer of which some are two corners.
     """
 
     train_size: int
