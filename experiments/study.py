@@ -82,7 +82,7 @@ class Claim:
     """A claim of the study of 2016, and the rule that decides it.
 
     Attributes:
-        name: C1 to C8 of the study's figures; B, N and D and a number for what is added.
+        name: C1 to C12 of the study's figures; B, N, D and S and a number for what is added.
         says: The claim.
         rule: When it is supported, when refuted, else inconclusive; in words.
         decide: The same as code.

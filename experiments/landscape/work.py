@@ -154,7 +154,7 @@ class _Network:
     def _shown(self, trained: Mapping[str, xr.Dataset]) -> xr.Dataset:
         made = views.shown(self.model, trained)
         side = self.tier.shown_side
-        found = []
+        found: list[xr.Dataset] = []
         for name, plane in made.items():
             corners = planes.stacked(self.model, plane.corners)
             losses = self._evaluate(name, corners, plane.grid(side), self.tier.shown_images)
