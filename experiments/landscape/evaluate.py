@@ -40,7 +40,7 @@ def losses(
     examples: Examples,
     *,
     recompute: bool = True,
-    width: int = 1,
+    width: int | None = None,
     checkpoint: Checkpoint | None = None,
     on_points: Callable[[int], None] = lambda _: None,
 ) -> Float[np.ndarray, " n"]:
@@ -54,13 +54,14 @@ def losses(
         recompute: Whether the statistics of batch normalisation are those of `examples` at the point's own weights.
             Else they are combined as the weights are, which is wrong: nothing is ever normalised by statistics of the
             weights that it has, and beyond the corners variances can be negative (the loss is then NaN).
-        width: Points side by side on a device. On a CPU one is quickest where weights are kernels.
+        width: Points side by side on a device. None is 1 on a CPU, where a batch of kernels is slow, else `CALL`.
         checkpoint: Keeps what is done; None keeps nothing.
         on_points: Called with the number of points done since the last call.
     """
     count, found = len(coefficients), np.full(len(coefficients), np.nan, np.float32)
     at_once = min(CALL, -(-count // jax.device_count())) * jax.device_count()
     plan = Plan.of("map", at_once, 1)  # a point is a lane
+    width = width or (1 if jax.default_backend() == "cpu" else CALL)
     done = 0
     if checkpoint is not None and (saved := checkpoint.load(found)) is not None:
         found, done = saved

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from experiments.errors import ExperimentError
 from experiments.landscape import coordinates
 from experiments.landscape.directions import Principal, principal, random_direction
 from experiments.landscape.training import Flat, flat, parameters, unravel
@@ -99,10 +100,16 @@ def trajectory_plane(model: Classifier, path: Float[np.ndarray, "moments weights
     """The plane nearest to a trajectory, which it shows; running statistics have no part in it.
 
     What comes after a training has diverged to NaN is left out.
+
+    Raises:
+        ExperimentError: Too little is left, or all of it is on a line.
     """
     count = parameters(model)
     path = path[np.isfinite(path).all(axis=1)]
-    found = principal(path[:, :count])
+    try:
+        found = principal(path[:, :count])
+    except ValueError as error:
+        raise ExperimentError(f"a training has no plane: {error}; give it a lower rate") from error
     least, most = found.path.min(axis=0), found.path.max(axis=0)
     room = MARGIN * (most - least).max()
     x, y = ((float(low), float(high)) for low, high in zip(least - room, most + room, strict=True))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.errors import ExperimentError
 from experiments.landscape import coordinates, planes
 from experiments.landscape.directions import filter_normalized, principal, random_direction
 from experiments.landscape.evaluate import combine
@@ -15,6 +16,7 @@ RANDOM = np.random.default_rng(0)
 POINTS = RANDOM.uniform(-2, 2, (60, 2))
 PENTAGON = coordinates.regular(5)
 ARROW = np.array([[0.0, 0.0], [2.0, -1.0], [0.7, 0.1], [1.5, 1.5]])  # not convex
+TINY = mlp(16, (5,), 3)
 TOLERANCE = 1e-9
 """Of sums of a few float64 numbers, some of them large and of both signs near a prolonged edge."""
 
@@ -91,7 +93,7 @@ def test_what_makes_no_polygon_is_refused():
 
 def test_corners_come_out_to_the_bit():
     """Through float32 coefficients, padding and a sum over all corners."""
-    model = mlp(16, (5,), 3)
+    model = TINY
     vectors = [np.asarray(flat(weights(model, i))) for i in range(5)]
     for plane in (
         planes.quadrilateral(vectors[:4]),
@@ -136,7 +138,7 @@ def test_filters_of_a_random_direction_are_as_long_as_the_weights():
 
 
 def test_scaled_filters_have_scaled_directions():
-    params, drawn = (weights(mlp(16, (5,), 3), key).params for key in (0, 1))
+    params, drawn = (weights(TINY, key).params for key in (0, 1))
     once = filter_normalized(drawn, params)
     many = filter_normalized(jax.tree.map(lambda leaf: 3 * leaf, drawn), jax.tree.map(lambda leaf: 8 * leaf, params))
     for a, b in zip(jax.tree.leaves(once), jax.tree.leaves(many), strict=True):
@@ -182,6 +184,9 @@ def test_a_trajectory_that_has_no_plane_is_refused():
         principal(np.outer(np.arange(5.0), np.ones(9)))
     with pytest.raises(ValueError, match="has diverged"):
         principal(np.full((5, 9), np.nan))
+    lost = np.full((5, len(flat(weights(TINY)))), np.nan, np.float32)
+    with pytest.raises(ExperimentError, match="a training has no plane: .* give it a lower rate"):
+        planes.trajectory_plane(TINY, lost)
 
 
 def test_the_plane_of_a_trajectory_shows_it():
