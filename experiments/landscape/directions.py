@@ -63,15 +63,17 @@ def principal(trajectory: Float[np.ndarray, "moments n"]) -> Principal:
     """The first two principal components.
 
     Raises:
-        ValueError: There are fewer than three moments, or they are on a line.
+        ValueError: There are fewer than three moments, or they are on a line, or not finite.
     """
+    if len(trajectory) < 3:
+        raise ValueError(f"expected three moments or more that are not on a line, got {len(trajectory)}")
     mean = trajectory.mean(axis=0, dtype=np.float64)
     centred = trajectory - mean
     if not np.isfinite(centred).all():
         raise ValueError("expected a trajectory of finite weights; this training has diverged")
     _, sizes, rows = np.linalg.svd(centred, full_matrices=False)
-    if len(sizes) < 3 or sizes[1] <= 1e-6 * sizes[0]:
-        raise ValueError(f"expected three moments or more that are not on a line, got {len(trajectory)} with {sizes}")
+    if sizes[1] <= 1e-6 * sizes[0]:
+        raise ValueError(f"expected moments that are not on a line, got {len(trajectory)} that are")
     signs = np.where(centred[-1] @ rows[:2].T < 0, -1.0, 1.0)
     components = rows[:2] * signs[:, None]
     return Principal(mean, components, centred @ components.T, sizes[:2] ** 2 / (sizes**2).sum())

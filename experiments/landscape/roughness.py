@@ -49,7 +49,7 @@ def plateau_share(loss: Surface, high: float = HIGH, flat: float = FLAT) -> Floa
 
 
 def roughness(loss: Surface) -> Float[np.ndarray, "*surfaces"]:
-    """The share of the variation that is more than one valley's; 0 if all losses are equal, NaN if one is not finite."""
+    """The share of the variation that is more than a valley's; 0 if all losses are equal, NaN if one is not finite."""
     logs = _logs(loss)
     variation, valley = np.zeros(loss.shape[:-2]), np.zeros(loss.shape[:-2])
     with np.errstate(invalid="ignore"):
