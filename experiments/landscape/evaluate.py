@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from experiments import distributed
 from experiments.checkpoint import Checkpoint
 from experiments.data import Examples
 from experiments.lanes import SEED, Plan, fetch
-from experiments.models import Classifier, Variables
+from experiments.models import Classifier, Stats, Variables
 from experiments.sweep import SECONDS_BETWEEN_CHECKPOINTS
 from experiments.train import cross_entropy
 
@@ -107,4 +107,15 @@ def _losses(
 def loss(model: Classifier, variables: Variables, examples: Examples, *, recompute: bool) -> Float[Array, ""]:
     """Mean cross-entropy at one point. In training, batch normalisation has the statistics of the batch: of these."""
     logits, _ = model.apply(*variables, examples.images, training=recompute)
-    return cross_entropy(logits, examples.labels).mean()
+    found = cross_entropy(logits, examples.labels).mean()
+    # Said here, since XLA's maximum of NaN and 0 in a ReLU may be 0 on a CPU.
+    return found if recompute else jnp.where(_is_possible(variables.stats), found, jnp.nan)
+
+
+def _is_possible(stats: Stats) -> Bool[Array, ""]:
+    """Whether no variance is negative."""
+    possible = jnp.asarray(True)
+    for path, leaf in jax.tree.leaves_with_path(stats):
+        if path[-1] == jax.tree_util.DictKey("var"):
+            possible &= (leaf >= 0).all()
+    return possible

@@ -51,29 +51,27 @@ def _labels(results: xr.Dataset, plane: str) -> list[str]:
     }.get(plane, [optimizers[i % len(optimizers)] for i in range(4)])
 
 
-def _panel(axes: Any, results: xr.Dataset, plane: str, network: str, scale: Scale) -> xr.Dataset:
+def _panel(axes: Any, results: xr.Dataset, plane: str, network: str, scale: Scale) -> None:
     surface = results[["surface", "x", "y", "marks"]].sel(plane=plane, network=network)
     contours(axes, surface, scale)
+    hatch_plateau(axes, surface)
     marks = surface.marks.transpose("mark", "axis").values
     marks = marks[np.isfinite(marks).all(axis=1)]
     if plane == "path":
         draw_trajectory(axes, marks)
     else:
         mark(axes, marks, _labels(results, plane), OUTLINES.get(plane, range(len(marks)) if plane == "polygon" else ()))
-    return surface
 
 
-def _grid(results: xr.Dataset, planes: Sequence[str], titles: Sequence[str], plateaus: bool = False) -> Figure:
-    """A row a network, a column a plane; one scale for all."""
+def _grid(results: xr.Dataset, planes: Sequence[str], titles: Sequence[str]) -> Figure:
+    """A row a network, a column a plane; one scale for all. Plateaus are hatched."""
     networks = [str(name) for name in results.network.values]
     figure = Figure(figsize=(3.1 * len(planes) + 1.2, 3.2 * len(networks) + 0.2), layout="constrained")
     panels = figure.subplots(len(networks), len(planes), squeeze=False)
     scale = Scale.of(results.surface.sel(plane=list(planes)))
     for row, network in zip(panels, networks, strict=True):
         for axes, plane, title in zip(row, planes, titles, strict=True):
-            surface = _panel(axes, results, plane, network, scale)
-            if plateaus:
-                hatch_plateau(axes, surface)
+            _panel(axes, results, plane, network, scale)
             axes.set_title(f"{title}\n{network}", loc="left", fontsize=10)
     colour_bar(figure, panels, scale, shrink=0.8)
     return figure
@@ -95,9 +93,9 @@ def way(results: xr.Dataset) -> Figure:
     return _grid(results, ("path", "polygon"), (TITLES["path"], TITLES["polygon"]))
 
 
-def plateaus(results: xr.Dataset) -> Figure:
-    """Figure 13, with plateaus hatched."""
-    return _grid(results, ("optimizers", "random"), (TITLES["optimizers"], TITLES["random"]), plateaus=True)
+def measured(results: xr.Dataset) -> Figure:
+    """Figure 13: the measured planes of the first seed."""
+    return _grid(results, ("optimizers", "random"), (TITLES["optimizers"], TITLES["random"]))
 
 
 def reliefs(results: xr.Dataset) -> Figure:
@@ -164,13 +162,17 @@ def measures(results: xr.Dataset) -> Figure:
                 )
         names = [PLANE_NAMES[str(plane)].replace(" ", "\n", 1) for plane in results.measure.values]
         axes.set_xticks(range(len(names)), names)
-        axes.set(ylabel=label, xlim=(-0.5, results.sizes["measure"] - 0.5))
+        top = max(5.0, axes.get_ylim()[1])
+        axes.set(ylabel=label, xlim=(-0.5, results.sizes["measure"] - 0.5), ylim=(-0.03 * top, top))
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
-_SCALE = "Colours are the loss in log scale, one scale for all panels."
+_SCALE = (
+    "Colours are the loss in log scale, one scale for all panels. Hatched are plateaus: a loss of at least "
+    f"{HIGH:g} ln 10 whose logarithm has a slope below {FLAT:g} a side of the square."
+)
 PICTURES = (
     Picture(
         "between",
@@ -185,11 +187,10 @@ PICTURES = (
         reliefs,
     ),
     Picture(
-        "plateaus",
+        "measured",
         "With and without batch norm (the study's figure 13): between four optimizers' weights, and along random "
-        "directions whose filters are as long as the solution's. Hatched are plateaus: a loss of at least "
-        f"{HIGH:g} ln 10 whose logarithm changes by less than {FLAT:g} a side. {_SCALE}",
-        plateaus,
+        f"directions whose filters are as long as the solution's. {_SCALE}",
+        measured,
     ),
     Picture(
         "measures",

@@ -31,6 +31,19 @@ def change(results: xr.Dataset, plane: str, measure: Measure, tests: int = 1) ->
     return paired(with_norm, without, tests)
 
 
+SHOWN = {
+    "starts": "two starts and their ends",
+    "solutions": "three solutions of SGD",
+    "early": "four optimizers, early",
+    "middle": "four optimizers, at a third",
+    "optimizers": "four optimizers, at the end",
+    "polygon": "the start and the ends",
+    "path": "the way of SGD",
+    "random": "random directions",
+}
+"""Of the shown planes, in tables."""
+
+
 class Wall(NamedTuple):
     """The loss along the line between two solutions: at the worse end, and the highest between both."""
 
@@ -46,8 +59,8 @@ def wall(results: xr.Dataset, network: str, statistics: str) -> Wall:
 
 
 def tables(results: xr.Dataset) -> list[Table]:
-    """Measures; the same with other bounds; walls; the trainings."""
-    return [_measures(results), _bounds(results), _walls(results), _trainings(results)]
+    """Measures; the same with other bounds, and of the shown planes; walls; the trainings."""
+    return [_measures(results), _bounds(results), _planes(results), _walls(results), _trainings(results)]
 
 
 def percent(interval: Interval) -> tuple[str, str]:
@@ -104,6 +117,21 @@ def _bounds(results: xr.Dataset) -> Table:
     columns = ("plane", "height, ln 10", "slope a side", "without, %", "with, %", "change")
     note = f"The rule reads {HIGH:g} and {FLAT:g} alone."
     return Table("Plateaus by other bounds", columns, rows, note)
+
+
+def _planes(results: xr.Dataset) -> Table:
+    rows = []
+    for plane in results["plane"].values:
+        for network in results.network.values:
+            loss = results.surface.sel(plane=plane, network=network).transpose("row", "column").values
+            shares = [f"{100 * float(measure(loss)):.1f}" for measure in (plateau_share, roughness)]
+            rows.append((SHOWN[str(plane)], str(network), *shares, f"{loss.min():.3g}", f"{loss.max():.3g}"))
+    note = (
+        f"One surface each, {results.sizes['row']} x {results.sizes['column']} points. The rules read none of these, "
+        "and nothing is known of other seeds. This table was added when the measured planes had been seen."
+    )
+    columns = ("plane", "network", "plateau, %", "roughness, %", "least loss", "greatest loss")
+    return Table("The shown planes, of the first seed", columns, rows, note)
 
 
 def _walls(results: xr.Dataset) -> Table:

@@ -120,7 +120,7 @@ def test_tables(results):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["plateaus", "measures", "walls"])
+@pytest.mark.parametrize("name", ["measured", "measures", "walls"])
 def test_pictures_of_trainings_that_diverged(name):
     """The others are drawn by the smoke run."""
     results = lost(made(), work.PLAIN)
