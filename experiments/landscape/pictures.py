@@ -18,7 +18,7 @@ from experiments.landscape.draw import (
     mark,
     relief,
 )
-from experiments.landscape.readings import PLANE_NAMES, by_seed
+from experiments.landscape.readings import PLANE_NAMES, SHOWN_NAMES, by_seed
 from experiments.landscape.roughness import FLAT, HIGH, plateau_share, roughness
 from experiments.landscape.work import NORMALIZED, PLAIN
 from experiments.looks import look, plain_numbers
@@ -29,14 +29,6 @@ OUTLINES: dict[str, Sequence[int]] = {
     "starts": (0, 1, 3, 2), "solutions": (0, 1, 2), "optimizers": (0, 1, 3, 2),
     "early": (0, 1, 3, 2), "middle": (0, 1, 3, 2),
 }  # fmt: skip
-TITLES = {
-    "starts": "two starts and their ends",
-    "optimizers": "four optimizers, one start",
-    "solutions": "three solutions",
-    "polygon": "the start and four ends",
-    "path": "the way of training",
-    "random": "random directions",
-}
 NETWORK_LOOKS = {PLAIN: "Adam", NORMALIZED: "RMSprop"}
 """Whose colours they have."""
 
@@ -63,39 +55,38 @@ def _panel(axes: Any, results: xr.Dataset, plane: str, network: str, scale: Scal
         mark(axes, marks, _labels(results, plane), OUTLINES.get(plane, range(len(marks)) if plane == "polygon" else ()))
 
 
-def _grid(results: xr.Dataset, planes: Sequence[str], titles: Sequence[str]) -> Figure:
+def _grid(results: xr.Dataset, *planes: str) -> Figure:
     """A row a network, a column a plane; one scale for all. Plateaus are hatched."""
     networks = [str(name) for name in results.network.values]
     figure = Figure(figsize=(3.1 * len(planes) + 1.2, 3.2 * len(networks) + 0.2), layout="constrained")
     panels = figure.subplots(len(networks), len(planes), squeeze=False)
     scale = Scale.of(results.surface.sel(plane=list(planes)))
     for row, network in zip(panels, networks, strict=True):
-        for axes, plane, title in zip(row, planes, titles, strict=True):
+        for axes, plane in zip(row, planes, strict=True):
             _panel(axes, results, plane, network, scale)
-            axes.set_title(f"{title}\n{network}", loc="left", fontsize=10)
+            axes.set_title(f"{SHOWN_NAMES[plane]}\n{network}", loc="left", fontsize=10)
     colour_bar(figure, panels, scale, shrink=0.8)
     return figure
 
 
 def between(results: xr.Dataset) -> Figure:
     """Figure 12, and a triangle."""
-    names = ("starts", "optimizers", "solutions")
-    return _grid(results, names, [TITLES[name] for name in names])
+    return _grid(results, "starts", "optimizers", "solutions")
 
 
 def moments(results: xr.Dataset) -> Figure:
     """Four optimizers from one start, at three moments."""
-    return _grid(results, ("early", "middle", "optimizers"), ("early in training", "a third of training", "the end"))
+    return _grid(results, "early", "middle", "optimizers")
 
 
 def way(results: xr.Dataset) -> Figure:
     """The trajectory on its plane, and a pentagon."""
-    return _grid(results, ("path", "polygon"), (TITLES["path"], TITLES["polygon"]))
+    return _grid(results, "path", "polygon")
 
 
 def measured(results: xr.Dataset) -> Figure:
     """Figure 13: the measured planes of the first seed."""
-    return _grid(results, ("optimizers", "random"), (TITLES["optimizers"], TITLES["random"]))
+    return _grid(results, "optimizers", "random")
 
 
 def reliefs(results: xr.Dataset) -> Figure:
@@ -108,7 +99,7 @@ def reliefs(results: xr.Dataset) -> Figure:
         for j, plane in enumerate(names):
             axes: Any = figure.add_subplot(len(networks), len(names), 1 + i * len(names) + j, projection="3d")
             relief(axes, results[["surface", "x", "y"]].sel(plane=plane, network=network), scale)
-            axes.set_title(f"{TITLES[plane]}, {network}", fontsize=10)
+            axes.set_title(f"{SHOWN_NAMES[plane]}, {network}", fontsize=10)
             panels.append(axes)
     colour_bar(figure, panels, scale, shrink=0.6, pad=0.08)
     return figure

@@ -31,7 +31,7 @@ def change(results: xr.Dataset, plane: str, measure: Measure, tests: int = 1) ->
     return paired(with_norm, without, tests)
 
 
-SHOWN = {
+SHOWN_NAMES = {
     "starts": "two starts and their ends",
     "solutions": "three solutions of SGD",
     "early": "four optimizers, early",
@@ -41,7 +41,7 @@ SHOWN = {
     "path": "the way of SGD",
     "random": "random directions",
 }
-"""Of the shown planes, in tables."""
+"""Of the shown planes, in tables and pictures."""
 
 
 class Wall(NamedTuple):
@@ -125,7 +125,7 @@ def _planes(results: xr.Dataset) -> Table:
         for network in results.network.values:
             loss = results.surface.sel(plane=plane, network=network).transpose("row", "column").values
             shares = [f"{100 * float(measure(loss)):.1f}" for measure in (plateau_share, roughness)]
-            rows.append((SHOWN[str(plane)], str(network), *shares, f"{loss.min():.3g}", f"{loss.max():.3g}"))
+            rows.append((SHOWN_NAMES[str(plane)], str(network), *shares, f"{loss.min():.3g}", f"{loss.max():.3g}"))
     note = (
         f"One surface each, {results.sizes['row']} x {results.sizes['column']} points. The rules read none of these, "
         "and nothing is known of other seeds. This table was added when the measured planes had been seen."
