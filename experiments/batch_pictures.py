@@ -6,11 +6,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from experiments.batch_readings import deviation, fluctuation, size_name, theory
 from experiments.curves import fill_interval
-from experiments.looks import LOOKS, Look
+from experiments.looks import LOOKS, Look, plain_numbers
 from experiments.study import Picture
 
 _ORDER = ("Adam", "Momentum", "Adagrad", "NAG", "RMSprop")
@@ -33,7 +32,7 @@ def progress(results: xr.Dataset) -> Figure:
             x = loss.examples * (1.0 if what == "examples" else float(one.example_seconds))
             _band(axes, x.values, loss, look_of(results, size), size_name(results, size), 0.03 * i)
         axes.set(xscale="log", yscale="log", xlabel=_AXES[what])
-        _plain_numbers(axes)
+        plain_numbers(axes.yaxis)
     figure.axes[0].set_ylabel("loss on all training images, nats")
     _legend(figure)
     return figure
@@ -61,7 +60,7 @@ def noise(results: xr.Dataset) -> Figure:
         right.plot(np.full(len(values), size), values, "_", color=colour, markersize=10, alpha=0.7)
         right.plot([size], [values.mean()], color=colour, marker=marker, markersize=7)
     right.set(xscale="log", yscale="log", xlabel="batch size B", ylabel="fluctuation of the loss, nats")
-    _plain_numbers(right)
+    plain_numbers(right.yaxis)
     return figure
 
 
@@ -86,12 +85,6 @@ def _band(axes: Axes, x: np.ndarray, loss: xr.DataArray, look: Look, label: str,
     style = {"color": colour, "marker": marker, "markersize": 4, "label": label}
     axes.plot(x, loss.mean("seed", skipna=False), markevery=(place, 0.15), **style)
     fill_interval(axes, x, loss, "seed", colour)
-
-
-def _plain_numbers(axes: Axes) -> None:
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7), numticks=12))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
 
 
 def _legend(figure: Figure) -> None:

@@ -1,4 +1,4 @@
-"""Colours: of pages, light and dark, and of optimizers, whose look is the same everywhere.
+"""How pictures look. Colours: of pages, light and dark, and of optimizers, whose look is the same everywhere.
 
 The optimizers' colours have the hues of Okabe and Ito (2008), which people with any colour vision can tell apart.
 Their lightness is chosen anew, so that each has a contrast of 3 with a light page and with a dark one, and any two
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import matplotlib
+from matplotlib.axis import Axis
+from matplotlib.ticker import LogLocator
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,13 @@ LOOKS = {
 """As on a light page. What draws uses `look`."""
 
 OTHER = Look("#777777", ".")
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Of an axis in log scale: 0.2 and 5, and no powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7), numticks=12))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
 
 
 def look(name: str) -> Look:

@@ -162,7 +162,7 @@ def evaluate(
     def chunk(examples: Examples) -> tuple[Float[Array, ""], Float[Array, ""]]:
         logits, _ = model.apply(params, stats, examples.images)
         right = logits.argmax(-1) == examples.labels
-        return _cross_entropy(logits, examples.labels).mean(), right.mean()
+        return cross_entropy(logits, examples.labels).mean(), right.mean()
 
     chunks = jax.tree.map(lambda part: part.reshape(-1, size, *part.shape[1:]), examples)
     loss, accuracy = jax.lax.map(chunk, chunks)
@@ -177,8 +177,8 @@ def _batch(problem: Problem, batch: Order) -> Examples:
 def _objective(model: Classifier, params: Params, stats: Stats, examples: Examples) -> tuple[Float[Array, ""], Stats]:
     """Mean cross-entropy, in nats, plus the model's penalty."""
     logits, stats = model.apply(params, stats, examples.images, training=True)
-    return _cross_entropy(logits, examples.labels).mean() + model.penalty(params), stats
+    return cross_entropy(logits, examples.labels).mean() + model.penalty(params), stats
 
 
-def _cross_entropy(logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -> Float[Array, " n"]:
+def cross_entropy(logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -> Float[Array, " n"]:
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=-1)[:, 0]

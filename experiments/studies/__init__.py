@@ -20,6 +20,7 @@ from experiments.studies import (
     quickstart,
     saddle,
     second_order,
+    surface,
 )
 from experiments.study import TIERS as TIERS
 from experiments.study import Study as Study
@@ -42,6 +43,7 @@ STUDIES: dict[str, Study[Any]] = {
         batching.STUDY,
         conventions.STUDY,
         second_order.STUDY,
+        surface.STUDY,
     )
 }
 

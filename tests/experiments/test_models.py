@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from experiments.models import Classifier, lenet5, mlp, net_2c2d, net_3c3d, resnet18, softmax_regression
+from experiments.models.normalization import BatchNorm
 
 IMAGES = jnp.asarray(np.random.RandomState(0).uniform(size=(7, 4, 4, 1)), jnp.float32)
 
 # Parameters as published: LeCun et al. 1998 (with a full second convolution); DeepOBS; pytorch-cifar.
 PUBLISHED = [
     pytest.param(lambda: lenet5(), (28, 28, 1), 61_706, id="lenet5"),
+    # Two numbers for each of 6 + 16 + 120 + 84 channels more.
+    pytest.param(lambda: lenet5(normalized=True), (28, 28, 1), 61_706 + 2 * 226, id="lenet5-normalized"),
     pytest.param(lambda: net_2c2d(), (28, 28, 1), 3_274_634, id="2c2d"),
     pytest.param(lambda: net_3c3d(), (32, 32, 3), 895_210, id="3c3d"),
     pytest.param(lambda: resnet18(), (32, 32, 3), 11_173_962, id="resnet18"),
@@ -67,7 +70,7 @@ def test_equal_models_share_compiled_programs(make):
 
 def test_models_differ_by_what_makes_them():
     models = [
-        *(mlp(16, (5,), 3), mlp(16, (6,), 3), lenet5(), lenet5(5), net_2c2d(), net_3c3d()),
+        *(mlp(16, (5,), 3), mlp(16, (6,), 3), lenet5(), lenet5(5), lenet5(normalized=True), net_2c2d(), net_3c3d()),
         *(resnet18(), resnet18(16), resnet18(dtype="bfloat16"), Classifier(net_3c3d().build)),
     ]
     assert len(set(models)) == len({repr(model) for model in models}) == len(models)
@@ -118,6 +121,21 @@ def test_running_statistics_change_in_training_only():
     assert not any(jax.tree.leaves(jax.tree.map(np.array_equal, after, stats)))
     assert not np.allclose(trained, evaluated)
     assert same_tree(evaluate(params, after)[1], after)
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(-1, (5, 4, 3, 2)), (0, (2, 4, 3, 5)), (-1, (30, 2))])
+def test_batch_normalisation_knows_where_the_channels_are(axis, shape):
+    norm = BatchNorm(2, axis=axis)
+    norm.scale[...], norm.bias[...] = jnp.asarray([2.0, 3.0]), jnp.asarray([-1.0, 1.0])
+    x = 3 * some_images(shape[1:], shape[0]) + 5
+    out = norm(x, training=True)
+    assert out.shape == shape
+    for channel in range(2):
+        values, normed = (np.take(np.asarray(each, np.float64), channel, axis) for each in (x, out))
+        expected = (2 + channel) * (values - values.mean()) / np.sqrt(values.var() + 1e-5) + 2 * channel - 1
+        np.testing.assert_allclose(normed, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(norm.mean[...][channel], 0.1 * values.mean(), rtol=1e-5)
+        np.testing.assert_allclose(norm.var[...][channel], 0.9 + 0.1 * values.var(), rtol=1e-5)
 
 
 @pytest.mark.slow
