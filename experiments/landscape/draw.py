@@ -72,10 +72,11 @@ def mark(axes: Axes, places: np.ndarray, labels: Sequence[str], outline: Sequenc
     if len(outline):
         loop = places[[*outline, outline[0]]]
         axes.plot(*loop.T, color="white", linewidth=1, linestyle=(0, (3, 2)), zorder=3)
-    (left, right), middle = axes.get_xlim(), places[:, 1].mean()
+    (left, right), (bottom, top), middle = axes.get_xlim(), axes.get_ylim(), places[:, 1].mean()
     for (x, y), label in zip(places, labels, strict=True):
         axes.plot(x, y, "o", color="white", markeredgecolor="black", markersize=5, zorder=4)
-        place, above = (x - left) / (right - left), y >= middle
+        place, height = (x - left) / (right - left), (y - bottom) / (top - bottom)
+        above = y >= middle and height < 0.88  # else there is no room within the frame
         text = axes.annotate(
             label, (x, y), (0, 6 if above else -6), textcoords="offset points", fontsize=SIZE, color="white", zorder=5,
             ha="left" if place < 0.2 else "right" if place > 0.8 else "center", va="bottom" if above else "top",
