@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from ._core.apply import apply_updates
+from ._core.chain import chain
 from ._core.precision import cast_like, scalar, step_dtype
-from ._core.transformation import GradientTransformation
+from ._core.transformation import GradientTransformation, TransformLike
 from .transforms.ray import Outcome
 
 Objective = Callable[..., jax.Array]
@@ -80,7 +81,7 @@ class Minimum(NamedTuple):
 def minimize(
     fun: Objective,
     params: Any,
-    tx: GradientTransformation,
+    tx: TransformLike,
     *,
     args: tuple[Any, ...] = (),
     max_steps: int | jax.Array = 1000,
@@ -99,16 +100,17 @@ def minimize(
     Args:
         fun: A pure function `(params, *args) -> value`, real and differentiable; or a `LossOfOutputs`.
         params: Where to begin: a tree of floating arrays.
-        tx: Any transformation. It gets `value`, `grad` and `value_fn` as extra arguments; of a `LossOfOutputs` also
-            `outputs_fn` and `loss_fn`.
+        tx: Any transformation, or a pair of functions such as optax's. It gets `value`, `grad` and `value_fn` as extra
+            arguments; of a `LossOfOutputs` also `outputs_fn` and `loss_fn`.
         args: What else `fun` takes (data): arrays here are arguments of the compiled program, not constants in it.
         max_steps: How many at most.
         tol: On the largest absolute entry of the gradient. Unit: the gradient's.
 
     Raises:
-        TypeError: `fun` does not return a real scalar.
+        TypeError: `fun` does not return a real scalar, or `tx` is no pair.
     """
-    return _minimize(fun, params, tx, args, jnp.asarray(max_steps, jnp.int32), jnp.asarray(tol))
+    whole = tx if isinstance(tx, GradientTransformation) else chain(tx)
+    return _minimize(fun, params, whole, args, jnp.asarray(max_steps, jnp.int32), jnp.asarray(tol))
 
 
 @partial(jax.jit, static_argnames="fun")

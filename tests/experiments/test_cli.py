@@ -189,6 +189,7 @@ BAD = {
     "seeds of no use": (["run", "saddle", "--seeds", "2"], ["'saddle' has no --seeds"]),
     "no results": (["report", "quickstart"], ["no results of 'quickstart' in", "run quickstart"]),
     "no results at all": (["report"], ["no results in"]),
+    "unknown benchmark": (["bench", "stop"], ["unknown benchmark 'stop'", "step, sweep"]),
     "report of an unknown study": (["report", "xyz"], ["unknown study 'xyz'"]),
     "status of an unknown study": (["status", "xyz"], ["unknown study 'xyz'"]),
     "missing data": (["run", "mnist-logistic", "--data-dir", "nothing"], ["not prepared in", "pip install"]),

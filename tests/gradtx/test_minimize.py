@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import gradtx
@@ -137,6 +138,12 @@ def test_uphill_is_no_descent():
     reason, found = stopped(lambda x: jnp.sum(x * x), [1.0, 2.0], uphill)
     assert reason == Reason.NO_DESCENT
     np.testing.assert_array_equal(found.params, [1.0, 2.0])
+
+
+def test_a_strangers_pair_can_minimise():
+    ours, theirs = (stopped(lambda x: jnp.sum(x * x), [1.0, 2.0], tx) for tx in (gradtx.sgd(0.1), optax.sgd(0.1)))
+    assert ours[0] == theirs[0] == Reason.CONVERGED
+    np.testing.assert_allclose(ours[1].params, theirs[1].params, rtol=1e-6)
 
 
 def test_any_optimizer_can_minimise():
