@@ -191,7 +191,11 @@ def _advance(
 
         return jax.lax.fori_loop(span[0], span[1], step, (params, state))
 
-    return jax.vmap(one)(rates, *carry, keys)
+    lanes = rates, *carry, keys
+    if len(rates) > 1:
+        return jax.vmap(one)(*lanes)
+    # Alone, a branch is a branch, as whoever trains one model has it: under vmap both sides are computed.
+    return jax.tree.map(lambda leaf: leaf[None], one(*jax.tree.map(lambda leaf: leaf[0], lanes)))
 
 
 @jax.jit

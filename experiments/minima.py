@@ -165,7 +165,8 @@ def by_optax(problem: Problem) -> Solver:
         return jax.lax.while_loop(lambda c: (c[3] > TOLERANCE) & (c[2] < MOST), step, first)[2:]
 
     def solve() -> int:
-        count, largest = run(_start(problem), problem.args)
+        with jax.numpy_dtype_promotion("standard"):  # optax 0.2.8 needs it where 64 bits are on
+            count, largest = run(_start(problem), problem.args)
         if largest > TOLERANCE:
             raise RuntimeError(f"optax.lbfgs ended with a gradient of {largest:.1e}")
         return int(count)

@@ -204,8 +204,8 @@ CLAIMS = (
 
 TIERS: dict[TierName, Descents] = {
     "smoke": Descents(
-        500, 10, 1e-3, budget=60, passes=(5, 5), seeds=3, tuning_seeds=1, grid=Grid(-3, 0), estimate="2 minutes",
-        scale="500 images, short runs",
+        200, 10, 1e-3, budget=20, passes=(1, 1), seeds=2, tuning_seeds=1, grid=Grid(-2, -1), estimate="1 minute",
+        scale="200 images, short runs",
     ),
     "cpu": Descents(
         5000, 50, 1e-3, budget=300, passes=(40, 10), seeds=5, tuning_seeds=1, grid=Grid(-4, 1), estimate="19 minutes",

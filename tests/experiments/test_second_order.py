@@ -1,7 +1,5 @@
 """The study of second derivatives: its claims can come out in three ways, costs are read rightly, and it runs."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,11 +11,7 @@ from experiments import data, descent_methods, descents, minima
 from experiments.descent_readings import costs, effort, efforts
 from experiments.looks import DARK, LIGHT
 from experiments.picture import render_png
-from experiments.progress import Progress
-from experiments.store import opened
 from experiments.studies.second_order import STUDY, noise_ruins, pairs_of_one_batch_mend, pays_only_near
-from experiments.study import Context
-from experiments.tuning import Grid
 
 SEEDS = 5
 STAGES = ["far", "near"]
@@ -172,25 +166,15 @@ def test_on_mnist_no_more_than_others_do(tfds_dir, decoded):
 
 
 @pytest.mark.slow
-def test_runs_and_goes_on(tfds_dir, tmp_path, decoded):
-    tier = dataclasses.replace(
-        STUDY.tiers["smoke"], train_size=60, batch_size=10, budget=12, passes=(2, 1), seeds=2, grid=Grid(-1, 0)
-    )
-    dataset = data.load("mnist", tfds_dir)
-
-    def run():
-        with opened(tmp_path / "parts", "a spec") as store, Progress() as progress:
-            return STUDY.run(tier, Context(store, progress, dataset)), store.names()
-
-    with jax.numpy_dtype_promotion("standard"):  # optax, among the solvers, needs it
-        first, parts = run()
-        second, again = run()
-    assert parts == again
-    xr.testing.assert_identical(first, second)
-    assert float(first.largest_gradient) < 1e-8
-    begun = first.full_excess.sel(stage="far", full="L-BFGS").isel(evaluation=0)
-    np.testing.assert_allclose(begun, 1)
-    np.testing.assert_allclose(first.full_excess.sel(stage="near", full="L-BFGS").isel(evaluation=0), 0.01, rtol=1e-3)
-    assert (first.full_excess.sel(stage="far", full="L-BFGS").isel(evaluation=-1) < 0.5).all()
-    for claim in STUDY.claims:
-        assert claim.decide(first).outcome in ("supported", "refuted", "inconclusive")
+@pytest.mark.usefixtures("x64")
+def test_the_stages_begin_where_they_say():
+    rng = np.random.default_rng(0)
+    problem = minima.softmax_problem(jnp.asarray(rng.random((30, 784))), jnp.arange(30) % 10, 0.1)
+    found = gradtx.minimize(problem.function, problem.start, gradtx.lbfgs(), args=problem.args, tol=1e-10)
+    left = {}
+    for stage in STAGES:
+        setting = descents._setting(problem, found.params, stage, np.arange(2))
+        values = jax.vmap(lambda params: problem.function(params, *problem.args))(setting.starts)
+        left[stage] = (values - found.value) / setting.excess
+    np.testing.assert_allclose(left["far"], 1)
+    np.testing.assert_allclose(left["near"], descents.NEAR, rtol=1e-6)
