@@ -82,7 +82,7 @@ class Claim:
     """A claim of the study of 2016, and the rule that decides it.
 
     Attributes:
-        name: C1 to C12 of the study's figures and text; B, D, L, N, S and a number for what is added.
+        name: C1 to C12 of the study's figures and text; B, D, L, N, S, V and a number for what is added.
         says: The claim.
         rule: When it is supported, when refuted, else inconclusive; in words.
         decide: The same as code.

@@ -48,7 +48,7 @@ def plateaus_shrink(results: xr.Dataset) -> Verdict:
 
 
 def surface_is_smoother(results: xr.Dataset) -> Verdict:
-    """Decide L1."""
+    """Decide V1."""
     return shrinks(results, "Roughness", roughness)
 
 
@@ -68,7 +68,7 @@ CLAIMS = (
         plateaus_shrink,
     ),
     Claim(
-        "L1",
+        "V1",
         "Batch norm makes the loss surface smoother: it has fewer ups and downs.",
         "Roughness is the share of the total variation of the loss's logarithm, along rows and columns, that is more "
         "than that of one valley in each. " + _RULE.format(it="it"),
