@@ -81,5 +81,11 @@ EVERYTHING = {
         gradtx.chain(gradtx.scale_by_learning_rate(1.0), gradtx.scale_by_zoom_linesearch(10)), extra=paraboloid
     ),
     "lbfgs": Entry(gradtx.lbfgs(2), extra=paraboloid),
+    "learned.lstm": Entry(
+        gradtx.learned.lstm(gradtx.learned.lstm_weights(jax.random.key(0), 3), hidden=3), ("complex",), sign="any"
+    ),
+    "learned.mlp": Entry(
+        gradtx.learned.mlp(gradtx.learned.mlp_weights(jax.random.key(0), 4), hidden=4), ("complex",), sign="any"
+    ),
     "foreign": Entry(gradtx.chain(optax.scale(2.0), gradtx.scale_by_rms())),
 }
