@@ -14,6 +14,7 @@ from experiments.studies import (
     cifar_resnet,
     conventions,
     deepobs,
+    learn_to_learn,
     mnist_lenet,
     mnist_logistic,
     mnist_mlp,
@@ -40,6 +41,7 @@ STUDIES: dict[str, Study[Any]] = {
         deepobs.CIFAR_3C3D,
         batching.STUDY,
         conventions.STUDY,
+        learn_to_learn.STUDY,
     )
 }
 

@@ -22,12 +22,14 @@ from .network import Shapes, check_weights, dense, random_kernel, real_only
 
 DECAYS = (0.1, 0.5, 0.9, 0.98)
 """Where the averages' decays begin, before they are trained: from the last gradient to the last fifty."""
-SQUARES_DECAY = 0.98
+SQUARES_DECAY = 0.99
 """Where the decay of the mean square begins."""
 SPANS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """Steps after which tanh(t / span) begins to level off. Metz et al., 2020, have such features of time."""
 BEGINS_WITH = 2
-"""The average that an untrained network steps along, with coefficient 1: of decay 0.9, momentum."""
+"""The average that an untrained network steps along."""
+SMALL = 0.01
+"""Of the output layer's first kernel, so that an untrained network is about the method that it begins as."""
 LEAST = 1e-8
 """Added to sizes before their logarithm is taken."""
 DECADES = 10.0
@@ -52,7 +54,7 @@ def _mlp(
     # The network does not give the step: it weighs what the averages propose, so that no gradient is no step.
     coefficients = dense(hidden, **network["output"])
     of_ratios, of_averages = jnp.split(coefficients[1:], 2)
-    return jnp.exp(coefficients[0]) * jnp.sum(of_ratios * ratios + of_averages * averages, axis=0), nu, mu
+    return jnp.exp(coefficients[0]) * jnp.sum(of_ratios * ratios + of_averages * mu, axis=0), nu, mu
 
 
 class ScaleByMLPState(NamedTuple):
@@ -63,18 +65,23 @@ class ScaleByMLPState(NamedTuple):
     mu: Any
 
 
-def mlp_weights(key: jax.Array, hidden: int = 16) -> dict[str, Any]:
-    """Fresh weights for `mlp`, with which it is about momentum of decay 0.9. 702 numbers by default.
+def mlp_weights(key: jax.Array, hidden: int = 16, *, decay: float = 0.9, adaptive: bool = False) -> dict[str, Any]:
+    """Fresh weights for `mlp`, with which it is about a method that is known. 702 numbers by default.
 
-    From there meta-training is stable: a network whose steps are at random mostly learns not to explode.
+    `mlp(mlp_weights(key, decay=g), rate / (1 - g))` begins as `sgd(rate, g)`, and with `adaptive` `mlp(..., rate)` as
+    `adam(rate, g, SQUARES_DECAY)`; from where they are tuned meta-training is stable, and can only gain.
 
     Args:
         key: Of `jax.random`.
         hidden: Units in each of the two layers.
+        decay: Of the average that it steps along, in (0, 1).
+        adaptive: Whether it begins as Adam, and not as momentum.
 
     Raises:
-        ValueError: `hidden` is less than 1.
+        ValueError: `hidden` is less than 1, or `decay` outside (0, 1).
     """
+    if not 0 < decay < 1:
+        raise ValueError(f"mlp: `decay` must be in (0, 1), got {decay}")
     shapes, keys = _shapes(hidden), iter(jax.random.split(key, 4))
 
     def layer(name: str, scale: float = 1.0) -> dict[str, jax.Array]:
@@ -82,10 +89,12 @@ def mlp_weights(key: jax.Array, hidden: int = 16) -> dict[str, Any]:
         kernel = random_kernel(next(keys), inputs, outputs, scale)
         return {"kernel": kernel, "bias": jnp.zeros(shapes[name]["bias"], jnp.float32)}
 
-    output = layer("output", 0.01)
-    output["bias"] = output["bias"].at[1 + len(DECAYS) + BEGINS_WITH].set(1.0)
+    decays = [decay if i == BEGINS_WITH else other for i, other in enumerate(DECAYS)]
+    output = layer("output", SMALL)
+    place = 1 + BEGINS_WITH + (0 if adaptive else len(DECAYS))
+    output["bias"] = output["bias"].at[place].set(1.0)
     return {
-        "decays": jnp.asarray([_logit(decay) for decay in DECAYS], jnp.float32),
+        "decays": jnp.asarray([_logit(one) for one in decays], jnp.float32),
         "squares_decay": jnp.asarray(_logit(SQUARES_DECAY), jnp.float32),
         "time": random_kernel(next(keys), len(SPANS), hidden),
         "layer_0": layer("layer_0"),
@@ -122,12 +131,13 @@ def _check(weights: Any, hidden: int, **_: Any) -> None:
 def scale_by_mlp(weights: Weights, *, hidden: int = 16) -> Transform:
     r"""Weigh averages of the gradient by what a small network makes of them, for each entry by itself.
 
-    $$u_t = e^s \sum_{k=1}^{4} a_k \frac{m^k_t}{\sqrt{v_t}} + b_k m^k_t, \qquad
-    (s, a, b) = \operatorname{MLP}_w(m^k_t / \sqrt{v_t}, \log |m^k_t|, \log \sqrt{v_t}, \tanh(t / \tau))$$
+    $$u_t = e^s \sum_{k=1}^{4} a_k \frac{\hat m^k_t}{\sqrt{\hat v_t}} + b_k m^k_t, \qquad
+    (s, a, b) = \operatorname{MLP}_w\Big(\frac{\hat m^k_t}{\sqrt{\hat v_t}}, \log |\hat m^k_t|, \log \sqrt{\hat v_t},
+    \tanh \frac{t}{\tau}\Big)$$
 
-    $m^k$ are exponential averages of the gradient with four decays, v is one of its square, all corrected for their
-    start; the decays are weights too (their logits). Momentum, Nesterov's method, RMSprop and Adam, with a schedule of
-    the step, are within its reach: constant a and b, and an s that varies with the time alone.
+    $m^k$ are exponential averages of the gradient with four decays, v is one of its square; a hat says that they are
+    corrected for their start. The decays are weights too (their logits). Momentum, Nesterov's method, RMSprop and Adam,
+    with a schedule of the step, are within its reach: constant a and b, and an s that varies with the time alone.
 
     State: `count`, int32; `nu`, like `params` (float32 for half precision); `mu`, like it behind an axis of four: five
     copies. The LSTM's state is 80.

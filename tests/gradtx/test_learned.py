@@ -71,7 +71,7 @@ def mlp_oracle(weights: Any, gradients: np.ndarray) -> np.ndarray:
         h = np.tanh(x @ weights["layer_0"]["kernel"] + time @ weights["time"] + weights["layer_0"]["bias"])
         h = np.tanh(h @ weights["layer_1"]["kernel"] + weights["layer_1"]["bias"])
         c = h @ weights["output"]["kernel"] + weights["output"]["bias"]
-        out.append(np.exp(c[0]) * np.sum(c[1:5] * ratio + c[5:] * average))
+        out.append(np.exp(c[0]) * np.sum(c[1:5] * ratio + c[5:] * m))
     return np.array(out)
 
 
@@ -117,7 +117,7 @@ def decay_of(weights: Any, i: int) -> Any:
 def test_the_mlp_contains_momentum_and_adam(x64):
     given = gradients(30, (5,))
     weights = constant(average_2=1.0)
-    momentum = outputs(gradtx.ema(decay_of(weights, 2)), given)
+    momentum = outputs(gradtx.ema(decay_of(weights, 2), debias=False), given)
     np.testing.assert_allclose(outputs(learned.scale_by_mlp(weights, hidden=4), given), momentum, rtol=1e-12)
     weights = constant(ratio_2=1.0)
     b2 = jax.nn.sigmoid(jnp.asarray(weights["squares_decay"], jnp.float64))
@@ -125,12 +125,15 @@ def test_the_mlp_contains_momentum_and_adam(x64):
     np.testing.assert_allclose(outputs(learned.scale_by_mlp(weights, hidden=4), given), adam, rtol=1e-12)
 
 
-def test_fresh_weights_of_the_mlp_are_about_momentum():
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_fresh_weights_of_the_mlp_begin_as_momentum_or_adam(adaptive):
+    weights = learned.mlp_weights(KEY, decay=0.8, adaptive=adaptive)
+    weights["output"]["kernel"] = jnp.zeros_like(weights["output"]["kernel"])
     given = np.asarray(gradients(30, (50,)), np.float32)
-    fresh = outputs(learned.scale_by_mlp(learned.mlp_weights(KEY)), given)
-    average = outputs(gradtx.ema(0.9), given)
-    # The output layer's kernel is a hundredth of the usual; 1 is what the bias gives.
-    assert np.median(np.abs(fresh - average) / (np.abs(average) + 1e-6)) < 0.5
+    mlp = learned.mlp(weights, 0.1 if adaptive else 0.1 / (1 - 0.8))
+    known = gradtx.adam(0.1, 0.8, 0.99, 0.0) if adaptive else gradtx.sgd(0.1, 0.8)
+    # Roundings of float32, of the decays' logits above all.
+    np.testing.assert_allclose(outputs(mlp, given), outputs(known, given), rtol=1e-4, atol=1e-5)
 
 
 def test_the_mlp_stands_still_where_the_gradient_was_always_zero():
@@ -328,6 +331,8 @@ def test_other_refusals():
         learned.lstm_weights(KEY, 0)
     with pytest.raises(ValueError, match="`hidden` must be at least 1, got 0"):
         learned.mlp_weights(KEY, 0)
+    with pytest.raises(ValueError, match=r"`decay` must be in \(0, 1\), got 1"):
+        learned.mlp_weights(KEY, decay=1.0)
     with pytest.raises(TypeError, match=r"save takes a learned optimizer .* got adam"):
         learned.save(io.BytesIO(), gradtx.adam(1e-3))
     with pytest.raises(ValueError, match=r"mlp: `weights\['decays'\]` is missing"):
