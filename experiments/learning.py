@@ -58,7 +58,7 @@ class Learner:
 
 
 @dataclass(frozen=True)
-class Test:
+class HeldOut:
     """Held-out problems.
 
     Attributes:
@@ -94,7 +94,7 @@ class LearnToLearn:
 
     homes: tuple[Home, ...]
     learners: tuple[Learner, ...]
-    tests: tuple[Test, ...]
+    tests: tuple[HeldOut, ...]
     seed: int
     estimate: str = field(repr=False)
     scale: str = field(default="", repr=False)
@@ -104,7 +104,7 @@ class LearnToLearn:
         """The home of that name."""
         return next(home for home in self.homes if home.task.name == name)
 
-    def is_transfer(self, test: Test) -> bool:
+    def is_transfer(self, test: HeldOut) -> bool:
         """Whether the test is of other problems, or of longer trainings, than its home."""
         home = self.home(test.home)
         return (test.task, test.steps) != (home.task, home.steps)
@@ -129,17 +129,17 @@ def expected(tier: LearnToLearn) -> dict[str, float]:
     return costs
 
 
-def _part(test: Test, method: str) -> str:
+def _part(test: HeldOut, method: str) -> str:
     """Tests that differ by their steps alone share their runs."""
     which = f"{test.steps} steps, " if method == RETUNED else ""
     return f"test/{test.home}/{test.task.name}/{which}{method}"
 
 
-def _retuning(test: Test) -> str:
+def _retuning(test: HeldOut) -> str:
     return f"retuning/{test.task.name}/{test.steps}"
 
 
-def methods(tier: LearnToLearn, test: Test) -> list[str]:
+def methods(tier: LearnToLearn, test: HeldOut) -> list[str]:
     """Who is tested there."""
     every = [*NAMES, *(learner.name for learner in tier.learners if learner.home == test.home)]
     return [*(name for name in every if name in AWAY), RETUNED] if tier.is_transfer(test) else every
@@ -282,7 +282,7 @@ def _tuned(tier: LearnToLearn, home: Home, context: Context) -> dict[str, xr.Dat
 
 def _tested(
     tier: LearnToLearn,
-    test: Test,
+    test: HeldOut,
     context: Context,
     learned: Mapping[str, xr.Dataset],
     tuned: Mapping[str, Mapping[str, xr.Dataset]],
@@ -305,7 +305,7 @@ def _tested(
     for name in methods(tier, test):
         part = _part(test, name)
         context.progress.describe(part)
-        runs[name] = context.store.part(part, lambda _, name=name: _held_out(tier, test, tx_of(name), images))
+        runs[name] = context.store.part(part, lambda _, name=name: _run(tier, test, tx_of(name), images))
         context.progress.advance(costs[part])
     losses = np.stack([one.loss.values for one in runs.values()])
     here = losses[:, :, : test.steps + 1]
@@ -328,7 +328,7 @@ def _tested(
     ).assign_coords(longer_step=np.arange(len(curve)))
 
 
-def _retuned(tier: LearnToLearn, test: Test, context: Context, adam: HandMade) -> gradtx.GradientTransformation:
+def _retuned(tier: LearnToLearn, test: HeldOut, context: Context, adam: HandMade) -> gradtx.GradientTransformation:
     name, trials = _retuning(test), tier.home(test.home).trials
     context.progress.describe(name)
     images = _train_images(context, test.task)
@@ -338,7 +338,7 @@ def _retuned(tier: LearnToLearn, test: Test, context: Context, adam: HandMade) -
     return of_arrays(adam, one.rate, one.second)
 
 
-def _held_out(tier: LearnToLearn, test: Test, tx: gradtx.GradientTransformation, images: Examples | None) -> xr.Dataset:
+def _run(tier: LearnToLearn, test: HeldOut, tx: gradtx.GradientTransformation, images: Examples | None) -> xr.Dataset:
     """The losses of one method, and how long a step of one problem took, beside those that run side by side with it."""
     longest = max(one.length for one in tier.tests if (one.home, one.task) == (test.home, test.task))
     problems = draw(test.task, _key(tier, 1), test.problems)

@@ -56,7 +56,8 @@ def transfers(results: xr.Dataset) -> list[str]:
 def tables(results: xr.Dataset) -> list[Table]:
     """Homes, what tuning chose, transfers, ways to learn, and costs."""
     at_home = [_of_test(results, test) for test in homes(results)]
-    return [*at_home, _transfers(results), _tuning(results), _recipes(results), _costs(results)]
+    away = [_transfers(results)] if transfers(results) else []
+    return [*at_home, *away, _tuning(results), _recipes(results), _costs(results)]
 
 
 def _of_test(results: xr.Dataset, test: str) -> Table:

@@ -42,6 +42,7 @@ STUDIES: dict[str, Study[Any]] = {
         batching.STUDY,
         conventions.STUDY,
         learn_to_learn.STUDY,
+        learn_to_learn.CIFAR,
     )
 }
 
