@@ -104,6 +104,10 @@ class LearnToLearn:
         """The home of that name."""
         return next(home for home in self.homes if home.task.name == name)
 
+    def at_home(self, test: HeldOut) -> Home | None:
+        """The home whose problems a test has, if any."""
+        return next((home for home in self.homes if (home.task, home.steps) == (test.task, test.steps)), None)
+
     def is_transfer(self, test: HeldOut) -> bool:
         """Whether the test is of other problems, or of longer trainings, than its home."""
         home = self.home(test.home)
@@ -121,7 +125,7 @@ def expected(tier: LearnToLearn) -> dict[str, float]:
                 home.trials.count * home.trials.problems * home.steps
             )
     for test in tier.tests:
-        if tier.is_transfer(test):
+        if tier.is_transfer(test) and tier.at_home(test) is None:
             trials = tier.home(test.home).trials
             costs[_retuning(test)] = float(trials.count * trials.problems * test.steps)
         for method in methods(tier, test):
@@ -149,10 +153,10 @@ def run(tier: LearnToLearn, context: Context) -> xr.Dataset:
     """The labelled results.
 
     Returns:
-        - `final_loss`, `summed_loss` (test, method, problem); `mean_loss`, `median_loss` (test, method, step), over
-          problems, NaN where a method is not tested; `longer_loss` (test, longer_step), the mean of the best
-          hand-made as it goes on, whose name is `longer_method` (test), "" for transfers; `step_seconds` (test,
-          method), of one step of one problem;
+        - `final_loss`, `summed_loss` (test, optimizer, problem); `mean_loss`, `median_loss` (test, optimizer, step),
+          over problems, NaN where one is not tested; `longer_loss` (test, longer_step), the mean of the best hand-made
+          as it goes on, whose name is `longer_method` (test), "" for transfers; `step_seconds` (test,
+          optimizer), of one step of one problem;
         - `home`, `is_transfer` (test);
         - `chosen_learning_rate`, `chosen_second`, `at_edge`, `tuning_seconds` (home_task, hand_made), `trials`
           (home_task);
@@ -165,7 +169,7 @@ def run(tier: LearnToLearn, context: Context) -> xr.Dataset:
     learned = {learner.label: _learned(tier, learner, context, tuned[learner.home]) for learner in tier.learners}
     tested = [_tested(tier, test, context, learned, tuned) for test in tier.tests]
     every = [*NAMES, RETUNED, *dict.fromkeys(learner.name for learner in tier.learners)]
-    joined = xr.concat([one.reindex({"method": every}) for one in tested], "test", join="outer")
+    joined = xr.concat([one.reindex({"optimizer": every}) for one in tested], "test", join="outer")
     return xr.merge(
         [
             joined.assign_coords(test=[test.name for test in tier.tests]),
@@ -297,7 +301,10 @@ def _tested(
             one = choose(tuned[test.home][name])
             return of_arrays(by_name[name], one.rate, one.second)
         if name == RETUNED:
-            return _retuned(tier, test, context, by_name["Adam"])
+            its_own = tier.at_home(test)
+            tried = tuned[its_own.task.name]["Adam"] if its_own else _retuned(tier, test, context, by_name["Adam"])
+            one = choose(tried)
+            return of_arrays(by_name["Adam"], one.rate, one.second)
         learner = next(one for one in tier.learners if (one.name, one.home) == (name, test.home))
         return restored(learner.recipe, learned[learner.label].weights.values)
 
@@ -311,14 +318,14 @@ def _tested(
     here = losses[:, :, : test.steps + 1]
     joined = xr.Dataset(
         {
-            "final_loss": (("method", "problem"), here[:, :, -1]),
-            "summed_loss": (("method", "problem"), here[:, :, 1:].sum(-1)),
-            "mean_loss": (("method", "step"), here.mean(1)),
-            "median_loss": (("method", "step"), np.median(here, 1)),
-            "step_seconds": ("method", [float(one.step_seconds) for one in runs.values()]),
+            "final_loss": (("optimizer", "problem"), here[:, :, -1]),
+            "summed_loss": (("optimizer", "problem"), here[:, :, 1:].sum(-1)),
+            "mean_loss": (("optimizer", "step"), here.mean(1)),
+            "median_loss": (("optimizer", "step"), np.median(here, 1)),
+            "step_seconds": ("optimizer", [float(one.step_seconds) for one in runs.values()]),
         },
         coords={
-            "method": list(runs), "problem": np.arange(test.problems), "step": np.arange(test.steps + 1),
+            "optimizer": list(runs), "problem": np.arange(test.problems), "step": np.arange(test.steps + 1),
         },
     )  # fmt: skip
     who = "" if tier.is_transfer(test) else min(NAMES, key=lambda name: here[list(runs).index(name), :, -1].mean())
@@ -328,14 +335,13 @@ def _tested(
     ).assign_coords(longer_step=np.arange(len(curve)))
 
 
-def _retuned(tier: LearnToLearn, test: HeldOut, context: Context, adam: HandMade) -> gradtx.GradientTransformation:
+def _retuned(tier: LearnToLearn, test: HeldOut, context: Context, adam: HandMade) -> xr.Dataset:
     name, trials = _retuning(test), tier.home(test.home).trials
     context.progress.describe(name)
     images = _train_images(context, test.task)
     tried = context.store.part(name, lambda _: tune(test.task, adam, trials, test.steps, _key(tier, 0), images))
     context.progress.advance(expected(tier)[name])
-    one = choose(tried)
-    return of_arrays(adam, one.rate, one.second)
+    return tried
 
 
 def _run(tier: LearnToLearn, test: HeldOut, tx: gradtx.GradientTransformation, images: Examples | None) -> xr.Dataset:

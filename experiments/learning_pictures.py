@@ -21,7 +21,7 @@ ACROSS = 3
 
 def _curves(axes: Axes, results: xr.Dataset, test: str, rivals: Sequence[str]) -> None:
     for name in tested(results, test):
-        curve = results.mean_loss.sel(test=test, method=name).dropna("step")
+        curve = results.mean_loss.sel(test=test, optimizer=name).dropna("step")
         # Where all problems diverged there is nothing to see but the limit.
         shown = curve.where(curve < 10 * float(curve[0]))
         if name in LEARNED_LINES:

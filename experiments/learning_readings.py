@@ -34,13 +34,13 @@ COSTS_NOTE = (
 
 def losses(results: xr.Dataset, test: str, method: str, what: str = "final_loss") -> Values:
     """One a problem; empty where the method was not tested."""
-    found = results[what].sel(test=test, method=method).values
+    found = results[what].sel(test=test, optimizer=method).values
     return found[np.isfinite(found)]
 
 
 def tested(results: xr.Dataset, test: str) -> list[str]:
     """The methods of a test."""
-    return [str(name) for name in results.method.values if len(losses(results, test, str(name)))]
+    return [str(name) for name in results.optimizer.values if len(losses(results, test, str(name)))]
 
 
 def homes(results: xr.Dataset) -> list[str]:
@@ -64,7 +64,7 @@ def _of_test(results: xr.Dataset, test: str) -> Table:
     rows = []
     for name in tested(results, test):
         final, summed = losses(results, test, name), losses(results, test, name, "summed_loss")
-        steps = int(results.step[np.isfinite(results.mean_loss.sel(test=test, method=name).values)][-1])
+        steps = int(results.step[np.isfinite(results.mean_loss.sel(test=test, optimizer=name).values)][-1])
         one, total = mean_interval(final), mean_interval(summed)
         rows.append(
             (
@@ -76,7 +76,7 @@ def _of_test(results: xr.Dataset, test: str) -> Table:
                 f"{total.mean:.4g}",
                 f"{total.low:.4g} to {total.high:.4g}",
                 f"{int((final >= 1e6).sum())}",
-                f"{steps * float(results.step_seconds.sel(test=test, method=name)):.2g}",
+                f"{steps * float(results.step_seconds.sel(test=test, optimizer=name)):.2g}",
             )
         )
     rows.sort(key=lambda row: float(row[1]))
@@ -201,9 +201,9 @@ def cost(results: xr.Dataset, test: str, method: str) -> Cost:
     steps = float(reached[0]) if len(reached) else np.inf
     rival = str(results.longer_method.sel(test=test).values)
     seconds = results.step_seconds.sel(test=test)
-    own_steps = len(results.mean_loss.sel(test=test, method=method).dropna("step")) - 1
+    own_steps = len(results.mean_loss.sel(test=test, optimizer=method).dropna("step")) - 1
     known = min(steps, len(curve) - 1)  # at least so many, where it does not get there
-    saved = known * float(seconds.sel(method=rival)) - own_steps * float(seconds.sel(method=method))
+    saved = known * float(seconds.sel(optimizer=rival)) - own_steps * float(seconds.sel(optimizer=method))
     pays_back = max(meta - tuning, 0.0) / saved if saved > 0 else np.inf
     return Cost(meta, tuning, steps, saved, pays_back)
 

@@ -205,8 +205,8 @@ def test_meta_training_that_is_killed_goes_on_with_the_same_bits(tmp_path, monke
     timed = ["meta_seconds", "tuning_seconds", "step_seconds"]
     same(again.drop_vars(timed).to_dict(), whole.drop_vars(timed).to_dict())
     # Longer trainings are those of home, gone on with.
-    assert float(whole.mean_loss.sel(test="longer", method="Adam")[10]) == float(
-        whole.mean_loss.sel(test="here", method="Adam")[10]
+    assert float(whole.mean_loss.sel(test="longer", optimizer="Adam")[10]) == float(
+        whole.mean_loss.sel(test="here", optimizer="Adam")[10]
     )
 
 
@@ -239,7 +239,7 @@ def made(home=0.05, mnist=0.2, away=0.1, spread=0.02, seed=0):
             mean = {UNIFORM: home, MNIST: mnist, "away": away}[test] if name == LEARNED else 0.25 if i == 1 else 0.1
             noise = rng.normal(size=40)
             final[i, j] = mean + spread * (noise - noise.mean())
-    dims = ("test", "method")
+    dims = ("test", "optimizer")
     curve = final.mean(-1)[..., None] * np.linspace(3, 1, 101)
     longer = np.broadcast_to(0.25 / np.linspace(1, 8, 201), (3, 201))
     tuning = ("home_task", "hand_made")
@@ -266,7 +266,8 @@ def made(home=0.05, mnist=0.2, away=0.1, spread=0.02, seed=0):
             "meta_trainings": ("learner", [100.0, 20.0]),
         },
         coords={
-            "test": list(tests), "method": methods, "step": np.arange(101), "home_task": two, "hand_made": list(NAMES),
+            "test": list(tests), "optimizer": methods, "step": np.arange(101), "home_task": two,
+            "hand_made": list(NAMES),
             "learner": [f"{LEARNED}, {home}" for home in two],
         },
     )  # fmt: skip
