@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 import xarray as xr
 
 import gradtx
-from experiments import learning, meta
+from experiments import learning, meta, results
 from experiments.handmade import HAND_MADE, NAMES, Trials, choose, of_arrays
 from experiments.learning import RETUNED, HeldOut, Home, Learner, LearnToLearn
 from experiments.learning_readings import (
@@ -27,11 +28,13 @@ from experiments.learning_readings import (
 )
 from experiments.meta import Beginning, Recipe, Trainer
 from experiments.progress import Progress
+from experiments.ship import SHIPPED, shipped
 from experiments.store import opened
 from experiments.studies.learn_to_learn import STUDY
 from experiments.study import Context
 from experiments.tasks import quadratic
 from experiments.unrolling import LARGE, curves, draw, start, unroll
+from gradtx.learned import origin, pretrained
 
 from .conftest import same
 
@@ -317,3 +320,11 @@ def test_tables_of_made_up_results():
     ]
     assert shown[0].rows[0][:2] == (LEARNED, "-1.301")
     assert all(len(row) == len(table.columns) for table in shown for row in table.rows)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_is_shipped_is_what_was_published(name):
+    found = results.read(pathlib.Path(__file__).parents[2] / "docs" / "results" / "learn-to-learn" / "cpu")
+    tx, told = shipped(found, name)
+    assert pretrained(name) == tx
+    assert origin(name) == told
