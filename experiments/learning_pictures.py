@@ -81,7 +81,7 @@ def draw_meta(results: xr.Dataset) -> Figure:
             seen = np.isfinite(one.iteration.values)
             values = one.validation.values[seen]
             tops.append(np.nanmedian(values))
-            axes.plot(one.iteration.values[seen], values, ls=line, color=colour, label=label.split(", ")[0])
+            axes.plot(one.iteration.values[seen], values, ls=line, marker=".", color=colour, label=label.split(", ")[0])
         # A step over the limit of stability would flatten all the rest.
         low = min(float(np.nanmin(results.sel(learner=label).validation.values)) for label in labels)
         axes.set_ylim(low - 0.05, max(tops) + 0.25)

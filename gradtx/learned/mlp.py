@@ -69,7 +69,7 @@ def mlp_weights(key: jax.Array, hidden: int = 16, *, decay: float = 0.9, adaptiv
     """Fresh weights for `mlp`, with which it is about a method that is known. 702 numbers by default.
 
     `mlp(mlp_weights(key, decay=g), rate / (1 - g))` begins as `sgd(rate, g)`, and with `adaptive` `mlp(..., rate)` as
-    `adam(rate, g, SQUARES_DECAY)`; from where they are tuned meta-training is stable, and can only gain.
+    `adam(rate, g, SQUARES_DECAY)`; from where they are tuned, meta-training is stable.
 
     Args:
         key: Of `jax.random`.

@@ -14,7 +14,7 @@ import xarray as xr
 import gradtx
 from experiments import learning, meta, results
 from experiments.handmade import HAND_MADE, NAMES, Trials, choose, of_arrays
-from experiments.learning import RETUNED, HeldOut, Home, Learner, LearnToLearn
+from experiments.learning import AWAY, RETUNED, HeldOut, Home, Learner, LearnToLearn
 from experiments.learning_readings import (
     LEARNED,
     MNIST,
@@ -237,7 +237,7 @@ def made(home=0.05, mnist=0.2, away=0.1, spread=0.02, seed=0):
     final = np.full((3, len(methods), 40), np.nan)
     for i, (test, is_away) in enumerate(tests.items()):
         for j, name in enumerate(methods):
-            if name == RETUNED and not is_away:
+            if (name == RETUNED and not is_away) or (is_away and name not in (*AWAY, RETUNED)):
                 continue
             mean = {UNIFORM: home, MNIST: mnist, "away": away}[test] if name == LEARNED else 0.25 if i == 1 else 0.1
             noise = rng.normal(size=40)
