@@ -209,19 +209,14 @@ CIFAR = Study(
     figures="the section on learning to learn",
     data="cifar10",
     tiers={
+        # The programs of convolutions take minutes to compile: a smoke test has the quadratics.
         "smoke": LearnToLearn(
-            homes=(Home(CONVOLUTIONS, Trials(-2, -1, 1, 1), 3),),
-            learners=(
-                Learner(
-                    "Learned MLP",
-                    CONVOLUTIONS.name,
-                    replace(SMALL, problems=1, validation=1, window=3, horizon=3, tuned=True),
-                ),
-            ),
-            tests=(HeldOut(CONVOLUTIONS.name, CONVOLUTIONS.name, CONVOLUTIONS, 3, 3),),
+            homes=TIERS["smoke"].homes[:1],
+            learners=TIERS["smoke"].learners[:1],
+            tests=TIERS["smoke"].tests[:1],
             seed=SEED,
-            estimate="a minute",
-            scale="3 steps",
+            estimate="15 seconds",
+            scale="10 steps; quadratics in place of the network",
         ),
         "cpu": _of_convolutions(
             replace(OF_NETWORKS, iterations=20),
