@@ -129,18 +129,18 @@ def expected(tier: LearnToLearn) -> dict[str, float]:
             trials = tier.home(test.home).trials
             costs[_retuning(test)] = float(trials.count * trials.problems * test.steps)
         for method in methods(tier, test):
-            costs[_part(test, method)] = float(test.problems * test.length)
+            costs[_part(tier, test, method)] = float(test.problems * test.length)
     return costs
 
 
-def _part(test: HeldOut, method: str) -> str:
-    """Tests that differ by their steps alone share their runs."""
-    which = f"{test.steps} steps, " if method == RETUNED else ""
-    return f"test/{test.home}/{test.task.name}/{which}{method}"
+def _part(tier: LearnToLearn, test: HeldOut, method: str) -> str:
+    """A test that differs from its home by its steps alone shares the runs of home."""
+    is_shared = test.task == tier.home(test.home).task and method != RETUNED
+    return f"test/{test.home}/{test.task.name if is_shared else test.name}/{method}"
 
 
 def _retuning(test: HeldOut) -> str:
-    return f"retuning/{test.task.name}/{test.steps}"
+    return f"retuning/{test.name}"
 
 
 def methods(tier: LearnToLearn, test: HeldOut) -> list[str]:
@@ -310,7 +310,7 @@ def _tested(
 
     runs = {}
     for name in methods(tier, test):
-        part = _part(test, name)
+        part = _part(tier, test, name)
         context.progress.describe(part)
         runs[name] = context.store.part(part, lambda _, name=name: _run(tier, test, tx_of(name), images))
         context.progress.advance(costs[part])

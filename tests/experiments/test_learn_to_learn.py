@@ -30,7 +30,7 @@ from experiments.meta import Beginning, Recipe, Trainer
 from experiments.progress import Progress
 from experiments.ship import SHIPPED, shipped
 from experiments.store import opened
-from experiments.studies.learn_to_learn import STUDY
+from experiments.studies.learn_to_learn import CIFAR, STUDY
 from experiments.study import Context
 from experiments.tasks import quadratic
 from experiments.unrolling import LARGE, curves, draw, start, unroll
@@ -211,6 +211,17 @@ def test_meta_training_that_is_killed_goes_on_with_the_same_bits(tmp_path, monke
     assert float(whole.mean_loss.sel(test="longer", optimizer="Adam")[10]) == float(
         whole.mean_loss.sel(test="here", optimizer="Adam")[10]
     )
+
+
+@pytest.mark.parametrize("study", [STUDY, CIFAR], ids=lambda study: study.name)
+def test_parts_have_names_of_their_own(study):
+    """But for trainings that tests share, which differ by their steps alone."""
+    for tier in study.tiers.values():
+        named = {}
+        for test in tier.tests:
+            for method in learning.methods(tier, test):
+                what = (test.home, test.task, method, test.steps if method == RETUNED else 0)
+                assert named.setdefault(learning._part(tier, test, method), what) == what
 
 
 def test_trials_are_as_many_for_each():
