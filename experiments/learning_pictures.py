@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.curves import label_decades
 from experiments.handmade import NAMES
 from experiments.learning_readings import LEARNED, homes, tested, transfers
 from experiments.looks import look
@@ -17,6 +18,8 @@ from experiments.study import Picture
 LEARNED_LINES = {"Learned MLP": "-", "Learned LSTM": "--"}
 """Learned optimizers that are drawn, with the colour of the text; variants of recipes have a picture of their own."""
 ACROSS = 3
+NARROW = 4
+"""A ratio of losses up to which their axis is linear."""
 
 
 def _curves(axes: Axes, results: xr.Dataset, test: str, rivals: Sequence[str]) -> None:
@@ -34,13 +37,18 @@ def _curves(axes: Axes, results: xr.Dataset, test: str, rivals: Sequence[str]) -
                 curve.step, shown, line, color=colour, marker=marker, markevery=every, markersize=5, linewidth=1.2,
                 label=name,
             )  # fmt: skip
-    axes.set(xlabel="step", yscale="log")
+    axes.set(xlabel="step")
+    low, high = axes.dataLim.intervaly
+    if high > NARROW * low:
+        axes.set_yscale("log")
+        label_decades(axes, (1, 2, 5) if high < 100 * low else (1,))
     axes.set_title(test, loc="left", fontsize=11)
 
 
 def _panels(results: xr.Dataset, tests: Sequence[str], rivals: Sequence[str], across: int) -> Figure:
+    across = min(across, len(tests))
     rows = -(-len(tests) // across)
-    figure = Figure(figsize=(3.6 * across + 0.4, 3.1 * rows + 0.7), layout="constrained")
+    figure = Figure(figsize=(max(3.6 * across + 0.4, 6), 3.1 * rows + 0.7), layout="constrained")
     panels = figure.subplots(rows, across, squeeze=False).ravel()
     found = {}
     for axes, test in zip(panels, tests, strict=False):
@@ -50,7 +58,9 @@ def _panels(results: xr.Dataset, tests: Sequence[str], rivals: Sequence[str], ac
         axes.set_axis_off()
     for axes in panels[::across]:
         axes.set_ylabel("mean loss")
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(5, len(found)), frameon=False)
+    figure.legend(
+        found.values(), found.keys(), loc="outside lower center", ncols=int(figure.get_figwidth() / 1.6), frameon=False
+    )
     return figure
 
 
@@ -70,8 +80,10 @@ def draw_meta(results: xr.Dataset) -> Figure:
     for label in map(str, results.learner.values):
         # A learner's name has no comma; its home's may.
         by_home.setdefault(label.split(", ", 1)[1], []).append(label)
-    figure = Figure(figsize=(10, 3.3 * -(-len(by_home) // 2)), layout="constrained")
-    panels = figure.subplots(-(-len(by_home) // 2), 2, squeeze=False).ravel()
+    across = min(2, len(by_home))
+    rows = -(-len(by_home) // across)
+    figure = Figure(figsize=(5 * across, 3.3 * rows), layout="constrained")
+    panels = figure.subplots(rows, across, squeeze=False).ravel()
     lines = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
     colours = [look(name).colour for name in ("SGD", "Adam", "RMSprop", "Adagrad", "Momentum", "NAG")]
     for axes, (home, labels) in zip(panels, by_home.items(), strict=False):
