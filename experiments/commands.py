@@ -47,7 +47,14 @@ def list_studies(console: Console) -> None:
     for study in STUDIES.values():
         tiers = "\n".join(study.tiers)
         times = "\n".join(tier.estimate for tier in study.tiers.values())
-        table.add_row(study.name, study.question, study.figures or "none", study.data or "none", tiers, times)
+        table.add_row(
+            study.name,
+            study.question,
+            study.figures or "none",
+            ", ".join(filter(None, [study.data, *study.others])) or "none",
+            tiers,
+            times,
+        )
     console.print(table)
     console.print("\nRun one with: python -m experiments run NAME --tier TIER (default: cpu)", markup=False)
 
@@ -85,11 +92,12 @@ def run_study(
         distributed.from_first(lambda: atomic.check_writable(directory, free_bytes=NEEDED_BYTES))
 
     console.print(f"[bold]{study.name}[/], {tier_name} tier: {study.question}")
-    dataset = None
-    if study.data is not None:
-        with console.status(f"loading {study.data}"):
-            dataset = data.load(study.data, data_dir)
-    spec = study.spec(tier, dataset.fingerprint if dataset else None)
+    datasets: list[data.Dataset] = []
+    for wanted in (*filter(None, [study.data]), *study.others):
+        with console.status(f"loading {wanted}"):
+            datasets.append(data.load(wanted, data_dir))
+    fingerprint = "+".join(one.fingerprint for one in datasets)
+    spec = study.spec(tier, fingerprint or None)
     if distributed.agreed(distributed.is_first() and _is_finished(directory, spec)):
         console.print("It is finished: nothing is left to do. To run it anew, remove:")
         for place in (directory, parts_directory):
@@ -102,7 +110,8 @@ def run_study(
         with _writing(parts_directory):
             distributed.from_first(lambda: changes.keep(parts_directory))
         with Progress(console) as progress:
-            found = study.run(tier, Context(parts, progress, dataset, say))
+            first, *others = [*datasets] or [None]
+            found = study.run(tier, Context(parts, progress, first, say, [one for one in others if one is not None]))
         found.attrs = {
             "study": study.name,
             "question": study.question,
@@ -113,8 +122,8 @@ def run_study(
             "elapsed_seconds": round(max(time.perf_counter() - start, sum(map(parts.seconds, parts.names()))), 1),
             **provenance.describe(command),
         }
-        if dataset is not None:
-            found.attrs |= {"data": study.data, "data_fingerprint": dataset.fingerprint}
+        if datasets:
+            found.attrs |= {"data": ", ".join(one.name for one in datasets), "data_fingerprint": fingerprint}
         shown = StudyResults(study, tier_name, found)
         try:
             summary.show(console, shown)  # before it is written: a disk that has become full does not take it away

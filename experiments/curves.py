@@ -40,7 +40,7 @@ def training(results: xr.Dataset) -> Figure:
     for axes in figure.axes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch", yscale="log")
-        _label_decades(axes, (1, 2, 5))
+        label_decades(axes, (1, 2, 5))
     return figure
 
 
@@ -68,7 +68,7 @@ def sensitivity(results: xr.Dataset) -> Figure:
     figure = _grid(with_error, {"validation error, %": errors})
     for axes in figure.axes:
         axes.set(xlabel="learning rate (ring: chosen)", xscale="log", yscale="log")
-        _label_decades(axes, (1, 2, 3, 5, 7))
+        label_decades(axes, (1, 2, 3, 5, 7))
     return figure
 
 
@@ -199,7 +199,7 @@ def fill_interval(axes: Axes, x: ArrayLike, values: xr.DataArray, dim: str, colo
     axes.fill_between(x, low.clip(0.0), high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _label_decades(axes: Axes, multiples: Sequence[int]) -> None:
+def label_decades(axes: Axes, multiples: Sequence[int]) -> None:
     """Ticks at these multiples of each power of ten, written as plain numbers."""
     axes.yaxis.set_major_locator(LogLocator(subs=multiples, numticks=12))
     axes.yaxis.set_major_formatter("{x:g}")

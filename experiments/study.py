@@ -102,6 +102,7 @@ class Context:
         store: Keeps the parts of the work that are done.
         progress: Where to say how far it is.
         dataset: The real data, if the study names some.
+        others: The further data sets that it names.
         say: Prints a line for the person who waits.
     """
 
@@ -109,7 +110,12 @@ class Context:
     progress: Progress
     dataset: Dataset | None = None
     say: Callable[[str], None] = print
+    others: Sequence[Dataset] = ()
     _plans: set[str] = field(default_factory=set)
+
+    def named(self, name: str) -> Dataset:
+        """The data set of that name, of those that the study names."""
+        return next(one for one in (self.dataset, *self.others) if one is not None and one.name == name)
 
     def plan(self, plan: str) -> None:
         """Say how lanes will run, unless that was said before."""
@@ -130,6 +136,7 @@ class Study(Generic[T]):
         question: In one sentence.
         figures: What of the study of 2016 it stands for, as in "figure 2"; empty for what is added to it.
         data: A name in `experiments.data.DATASETS`, or none.
+        others: Names of further data sets, for a study that compares them.
         tiers: What `run` may be given.
         run: Does the work of a tier, or what is left of it.
         tables, pictures, claims: What people see of the results.
@@ -146,6 +153,7 @@ class Study(Generic[T]):
     pictures: Sequence[Picture] = ()
     claims: Sequence[Claim] = ()
     expected: Callable[[T], Mapping[str, float]] = field(default=lambda tier: {})
+    others: tuple[str, ...] = ()
 
     def spec(self, tier: T, fingerprint: str | None) -> str:
         """All that a run's results depend on: study, tier, and data by its fingerprint."""

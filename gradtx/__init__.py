@@ -1,6 +1,7 @@
 """Gradient transformations for JAX whose hyperparameters are data."""
 
 from . import interop as interop
+from . import learned as learned
 from . import testing as testing
 from ._core.apply import apply_updates as apply_updates
 from ._core.arguments import Data as Data

@@ -14,6 +14,7 @@ from experiments.studies import (
     cifar_resnet,
     conventions,
     deepobs,
+    learn_to_learn,
     mnist_lenet,
     mnist_logistic,
     mnist_mlp,
@@ -44,6 +45,8 @@ STUDIES: dict[str, Study[Any]] = {
         conventions.STUDY,
         second_order.STUDY,
         surface.STUDY,
+        learn_to_learn.STUDY,
+        learn_to_learn.CIFAR,
     )
 }
 

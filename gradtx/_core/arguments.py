@@ -68,6 +68,14 @@ def _dtype(value: DTypeLike | None) -> np.dtype | None:
 
 DType = Annotated[DTypeLike | None, "static", Convert(_dtype)]
 
+
+def _own_containers(tree: Any) -> Any:
+    # A dict that is changed later does not change what was made of it.
+    return jax.tree.map(lambda leaf: leaf, tree)
+
+
+Weights = Annotated[PyTree, "data", Convert(_own_containers)]
+
 _STATIC_TYPES = (bool, int, str, bytes, enum.Enum, np.dtype, type)
 _NONE = (None, type(None))
 

@@ -46,7 +46,7 @@ Kind = tuple[tuple[int, ...], np.dtype | None] | None
 
 
 def aligned(
-    names: Sequence[str], trees: Sequence[Any], optional: int
+    names: Sequence[str], trees: Sequence[Any], optional: int, leading: Sequence[int] = ()
 ) -> tuple[Any, list[tuple[Any, ...]], list[tuple[Kind, ...]]]:
     """The structure to put new leaves into, and for each place its leaves, one of each tree, and their kinds.
 
@@ -54,6 +54,7 @@ def aligned(
         names: What messages call the trees.
         trees: At least one.
         optional: Which tree may have `None` where the others have a leaf; the `None` is then among the leaves.
+        leading: How many axes the leaves of each tree have before those that are compared; none where it is not said.
 
     Raises:
         ValueError: Structures or shapes differ.
@@ -65,13 +66,14 @@ def aligned(
         columns, structures = zip(*flat, strict=True)
         absent = [{i for i, leaf in enumerate(column) if leaf is None} for column in columns]
         if any(s != structures[0] for s in structures[1:]) or not all(a <= absent[optional] for a in absent):
-            raise ValueError(_difference(names, trees))
+            raise ValueError(_difference(names, trees, leading))
     # A tracer's shape and dtype are asked for once: with many leaves that is most of what a check costs.
-    kinds = list(zip(*[[_kind(leaf) for leaf in column] for column in columns], strict=True))
+    skip = [*leading, *[0] * (len(trees) - len(leading))]
+    kinds = list(zip(*[[_kind(x, n) for x in column] for column, n in zip(columns, skip, strict=True)], strict=True))
     for kind in set(kinds):
         known = [each for each in kind if each is not None]
         if any(shape != known[0][0] for shape, _ in known[1:]):
-            raise ValueError(_difference(names, trees))
+            raise ValueError(_difference(names, trees, leading))
         if any(dtype is None or not _is_inexact(dtype) for _, dtype in known):
             for name, tree in zip(names, trees, strict=False):
                 checked_leaves(tree, name)
@@ -82,28 +84,30 @@ def _is_none(leaf: Any) -> bool:
     return leaf is None
 
 
-def _kind(leaf: Any) -> Kind:
-    return None if leaf is None else (_shape(leaf), getattr(leaf, "dtype", None))
+def _kind(leaf: Any, skip: int) -> Kind:
+    return None if leaf is None else (_shape(leaf)[skip:], getattr(leaf, "dtype", None))
 
 
 def _shape(leaf: Any) -> tuple[int, ...]:
     return getattr(leaf, "shape", ())
 
 
-def _difference(names: Sequence[str], trees: Sequence[Any]) -> str:
+def _difference(names: Sequence[str], trees: Sequence[Any], leading: Sequence[int] = ()) -> str:
     """The first path at which a later tree (params, state) and the first differ."""
     first = _by_path(trees[0])
-    for name, tree in zip(names[1:], trees[1:], strict=False):
+    skip = [*leading, *[0] * (len(trees) - len(leading))]
+    for name, tree, axes in zip(names[1:], trees[1:], skip[1:], strict=False):
         other = _by_path(tree)
         for path in [*other, *first]:
             if path not in first:
                 return f"{names[0]} has nothing at {path or 'its root'}, but {name} has {_describe(other[path])} there"
             if path not in other:
                 return f"{names[0]}{path} is {_describe(first[path])}, but {name} has nothing there"
-            if _shape(first[path]) != _shape(other[path]):
+            if _shape(first[path]) != _shape(other[path])[axes:]:
+                ahead = f" (its first {axes} {'axis' if axes == 1 else 'axes'} aside)" if axes else ""
                 return (
                     f"{names[0]}{path} has shape {_shape(first[path])}, but {name}{path} has shape "
-                    f"{_shape(other[path])}; they must be equal, nothing is broadcast"
+                    f"{_shape(other[path])}; they must be equal{ahead}, nothing is broadcast"
                 )
     return (
         f"{names[0]} and {names[1]} have the same leaves in different containers: expected "

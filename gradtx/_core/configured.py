@@ -13,6 +13,7 @@ import contextlib
 import contextvars
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
@@ -315,4 +316,7 @@ def _show(value: Any) -> str:
         return f"{np.array2string(np.asarray(value), separator=', ', threshold=8)}:{value.dtype}"
     if callable(value) and not isinstance(value, Configured):
         return getattr(value, "__qualname__", repr(value))
+    if isinstance(value, dict) and (leaves := jax.tree.leaves(value)) and all(hasattr(x, "shape") for x in leaves):
+        # Weights: thousands of numbers that nobody reads.
+        return f"<{sum(math.prod(x.shape) for x in leaves):,} numbers in {len(leaves)} arrays>"
     return repr(value)

@@ -32,18 +32,23 @@ def map_leaves(
     *,
     reads: Sequence[Any] = (),
     optional: int = 0,
+    vectors: int = 0,
+    weights: Any = None,
     **flags: Any,
 ) -> Any:
     """Replace the leaves of `trees` by what `kernel` makes of them.
 
     Args:
         kernel: A module-level function of one leaf of each tree, one of each read tree, and the scalars. It
-            returns the new leaf of each tree, in order (a bare array for one tree).
+            returns the new leaf of each tree, in order (a bare array for one tree). `weights` come last, if any.
         trees: What is replaced: the updates, then the state that belongs to them.
         scalars: Hyperparameters and once-a-step values, of rank 0.
         reads: Trees that the kernel only reads (params).
         optional: Which tree (of `trees`, then `reads`) may hold `None` where the others have a leaf. There, all
             trees keep what they have: a parameter without a gradient keeps its state.
+        vectors: How many of `trees`, the last ones, hold several numbers an entry: their leaves have one axis before
+            the entry's own.
+        weights: A tree of arrays of any shape that the kernel reads whole, in its real dtype (a network's weights).
         flags: Static options of the kernel.
 
     Returns:
@@ -55,7 +60,8 @@ def map_leaves(
         TypeError: A leaf is not floating or complex, or not an array.
     """
     width, names = len(trees), _names(kernel)
-    structure, rows, kinds = aligned(names, (*trees, *reads), optional)
+    leading = [0] * (width - vectors) + [1] * vectors
+    structure, rows, kinds = aligned(names, (*trees, *reads), optional, leading)
     if not rows:
         return tuple(trees) if width > 1 else trees[0]
     for name, value in zip(names[len(rows[0]) :], scalars, strict=False):
@@ -67,7 +73,8 @@ def map_leaves(
     for kind, group in _groups(kinds, optional).items():
         dtype = kernel_dtype(*(dtype for _, dtype in kind))
         if dtype not in converted:
-            converted[dtype] = tuple(scalar(value, dtype) for value in scalars)
+            network = () if weights is None else (jax.tree.map(lambda w, to=dtype: scalar(w, to), weights),)
+            converted[dtype] = (*(scalar(value, dtype) for value in scalars), *network)
         for indices in _chunks(group):
             if len(indices) == 1:
                 new[indices[0]] = one(rows[indices[0]], converted[dtype])
@@ -109,7 +116,7 @@ def _lifted(kernel: Kernel, width: int, flags: tuple[tuple[str, Any], ...]) -> t
     """The kernel on one row of leaves, and on several at once, compiled."""
 
     @functools.wraps(kernel)
-    def kernel_on_leaves(leaves: tuple[Any, ...], scalars: tuple[ArrayLike, ...]) -> tuple[jax.Array, ...]:
+    def kernel_on_leaves(leaves: tuple[Any, ...], scalars: tuple[Any, ...]) -> tuple[jax.Array, ...]:
         arrays = [jnp.asarray(leaf) for leaf in leaves]
         real = kernel_dtype(*(a.dtype for a in arrays))
         wide = [a.astype(in_precision(a.dtype, real)) for a in arrays]
@@ -125,7 +132,7 @@ def _lifted(kernel: Kernel, width: int, flags: tuple[tuple[str, Any], ...]) -> t
     one = jax.jit(kernel_on_leaves, inline=True)
 
     @functools.wraps(kernel)
-    def several(rows: list[tuple[Any, ...]], scalars: tuple[ArrayLike, ...]) -> list[tuple[jax.Array, ...]]:
+    def several(rows: list[tuple[Any, ...]], scalars: tuple[Any, ...]) -> list[tuple[jax.Array, ...]]:
         return [one(row, scalars) for row in rows]
 
     return one, jax.jit(several)
@@ -187,3 +194,8 @@ def zeros_like(params: Any, dtype: DTypeLike | None = None, *, real: bool = Fals
         return jnp.zeros_like(leaf, dtype=real_dtype(own) if real else own)
 
     return jax.tree.structure(params).unflatten(map(zero, checked_leaves(params, "params")))
+
+
+def leading_zeros(params: Any, size: int) -> Any:
+    """`size` numbers of state for each entry of a parameter: zeros as of `zeros_like`, behind an axis of that size."""
+    return jax.tree.map(lambda p: jnp.broadcast_to(p[None], (size, *p.shape)), zeros_like(params))

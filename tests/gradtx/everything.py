@@ -102,5 +102,11 @@ EVERYTHING = {
         gradtx.scale_by_stochastic_lbfgs(2, 1, 0.1, "gradients"), ("complex",), extra=paraboloid
     ),
     "stochastic_lbfgs": Entry(gradtx.stochastic_lbfgs(0.1, 2, 2), ("complex",), extra=paraboloid),
+    "learned.lstm": Entry(
+        gradtx.learned.lstm(gradtx.learned.lstm_weights(jax.random.key(0), 3), hidden=3), ("complex",), sign="any"
+    ),
+    "learned.mlp": Entry(
+        gradtx.learned.mlp(gradtx.learned.mlp_weights(jax.random.key(0), 4), hidden=4), ("complex",), sign="any"
+    ),
     "foreign": Entry(gradtx.chain(optax.scale(2.0), gradtx.scale_by_rms())),
 }

@@ -165,6 +165,14 @@ KEYS = {
         gradtx.scale_by_zoom_linesearch(5),
         [".learning_rate", ".value", ".grad['w']", ".evaluations", ".outcome"],
     ),
+    "scale_by_lstm": (
+        gradtx.learned.scale_by_lstm(gradtx.learned.lstm_weights(jax.random.key(0))),
+        [".memory['w']"],
+    ),
+    "scale_by_mlp": (
+        gradtx.learned.scale_by_mlp(gradtx.learned.mlp_weights(jax.random.key(0))),
+        [".count", ".nu['w']", ".mu['w']"],
+    ),
     "chain": (gradtx.chain(gradtx.clip(1.0), gradtx.sgd(0.1, 0.9)), ["[1][0].trace['w']", "[1][1].count"]),
     "named_chain": (
         gradtx.named_chain(("slow", gradtx.ema(0.9)), ("rate", gradtx.scale_by_learning_rate(0.1))),
