@@ -28,7 +28,8 @@ def _curves(axes: Axes, results: xr.Dataset, test: str, rivals: Sequence[str]) -
         # Where all problems diverged there is nothing to see but the limit.
         shown = curve.where(curve < 10 * float(curve[0]))
         if name in LEARNED_LINES:
-            axes.plot(curve.step, shown, LEARNED_LINES[name], linewidth=2.4, label=name, zorder=3)
+            text = look("SGD").colour
+            axes.plot(curve.step, shown, LEARNED_LINES[name], color=text, linewidth=2.4, label=name, zorder=3)
         elif name in rivals:
             colour, marker = look(name)
             every = max(1, len(curve) // 5)
@@ -76,16 +77,17 @@ def draw_transfers(results: xr.Dataset) -> Figure:
 
 def draw_meta(results: xr.Dataset) -> Figure:
     """Validation loss by iteration, a panel a home."""
-    by_home: dict[str, list[str]] = {}
-    for label in map(str, results.learner.values):
-        # A learner's name has no comma; its home's may.
-        by_home.setdefault(label.split(", ", 1)[1], []).append(label)
+    labels_of = {
+        home: [label for label in map(str, results.learner.values) if label.endswith(f", {home}")]
+        for home in map(str, results.home_task.values)
+    }
+    by_home = {home: labels for home, labels in labels_of.items() if labels}
     across = min(2, len(by_home))
     rows = -(-len(by_home) // across)
     figure = Figure(figsize=(5 * across, 3.3 * rows), layout="constrained")
     panels = figure.subplots(rows, across, squeeze=False).ravel()
-    lines = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-    colours = [look(name).colour for name in ("SGD", "Adam", "RMSprop", "Adagrad", "Momentum", "NAG")]
+    lines = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 2)))
+    colours = [look(name).colour for name in ("SGD", "Adam", "RMSprop", "Adagrad", "Momentum", "NAG", "Adadelta")]
     for axes, (home, labels) in zip(panels, by_home.items(), strict=False):
         tops = []
         for label, line, colour in zip(labels, lines, colours, strict=False):
@@ -93,13 +95,20 @@ def draw_meta(results: xr.Dataset) -> Figure:
             seen = np.isfinite(one.iteration.values)
             values = one.validation.values[seen]
             tops.append(np.nanmedian(values))
-            axes.plot(one.iteration.values[seen], values, ls=line, marker=".", color=colour, label=label.split(", ")[0])
+            axes.plot(
+                one.iteration.values[seen],
+                values,
+                ls=line,
+                marker=".",
+                color=colour,
+                label=label.removesuffix(f", {home}"),
+            )
         # A step over the limit of stability would flatten all the rest.
         low = min(float(np.nanmin(results.sel(learner=label).validation.values)) for label in labels)
-        axes.set_ylim(low - 0.05, max(tops) + 0.25)
+        axes.set_ylim(low - 0.05, max(tops) + (0.45 if len(labels) > 2 else 0.25))
         axes.set(xlabel="iteration", ylabel="log10 of the mean loss")
         axes.set_title(home, loc="left", fontsize=11)
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=8, frameon=False, loc="upper right", ncols=2 if len(labels) > 2 else 1)
     for axes in panels[len(by_home) :]:
         axes.set_axis_off()
     return figure

@@ -120,7 +120,7 @@ TIERS: dict[TierName, LearnToLearn] = {
         quadratics=1024,
         networks=32,
         longer=200,
-        estimate="25 minutes",
+        estimate="28 minutes",
         scale=("MNIST: 32 held-out problems, 30 iterations of meta-training, no LSTM, 18 trials on 4 problems"),
     ),
     "accelerator": _tier(
