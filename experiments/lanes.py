@@ -20,7 +20,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 SEED, RATE = "seed", "learning_rate"
 
-Mode = Literal["vmap", "map"]
+Mode = Literal["vmap", "map", "shard"]
+"""Of a sweep. With "shard" its lanes share no device: each runs over all of them (`experiments.data_parallel`)."""
 Axes = str | tuple[str, ...] | None
 
 
