@@ -26,6 +26,7 @@ from experiments import (
     status,
     store,
     summary,
+    tables,
 )
 from experiments.changes import Changes
 from experiments.errors import ExperimentError, explained
@@ -121,6 +122,34 @@ def run_study(
             distributed.from_first(lambda: _write(shown, directory, say))
     console.print(f"Done in {found.attrs['elapsed_seconds']:.0f} s. Table, pictures and data are in:")
     console.print(str(directory), style="bold", markup=False, soft_wrap=True)
+
+
+def dry_run(console: Console, name: str, tier_name: str, topology: str | None) -> None:
+    """Print what a tier would take, from its programs as compiled for the topology, or for the devices here.
+
+    Raises:
+        ExperimentError: The study trains no model over all devices together, or the topology cannot be compiled for.
+    """
+    from experiments import chips
+    from experiments import dry_run as dry
+
+    study = find(name)
+    tier_name, tier = find_tier(study, tier_name)
+    trainings = [one for one in study.trainings(tier) if one.mode == "shard"]
+    if not trainings:
+        able = [f"{one.name} --tier {key}" for one in STUDIES.values() for key, its in one.tiers.items()
+                if any(each.mode == "shard" for each in one.trainings(its))]  # fmt: skip
+        raise ExperimentError(
+            f"study {name!r}, tier {tier_name!r}, trains no model over all devices together; a dry run is for those "
+            f"that do: {', '.join(able)}"
+        )
+    target = chips.here() if topology is None else chips.described(topology)
+    found = []
+    with console.status("") as status:
+        for model in trainings[0].models:
+            status.update(f"compiling {model} for {target.name}")
+            found.append(dry.cost(model, trainings, target))
+    console.print(tables.terminal(dry.table(found, trainings[0].epochs, target)))
 
 
 def report_studies(console: Console, name: str | None, root: Path) -> None:

@@ -90,7 +90,7 @@ def run(
     test = put(sweep.test)
     many = sweep.method.lanes(np.asarray(sweep.rates, np.float32), problem.steps * sweep.epochs)
     txs = [put(jax.tree.map(lambda leaf, lane=lane: leaf[lane], many)) for lane in range(len(sweep.rates))]
-    keys = [put(key_of(np.uint32(seed))) for seed in sweep.seeds]
+    keys = [put(key_of(jnp.uint32(seed))) for seed in sweep.seeds]
     lanes = len(keys) * len(txs)
     total, done = lanes * sweep.epochs, 0
     now = _Progress(begin(mesh, problem.model, txs[0], keys[0]), *unknown(sweep), np.zeros(()), np.full((), np.inf))

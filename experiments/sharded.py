@@ -41,15 +41,17 @@ class ShardedCheckpoint:
         if found is None:
             return None
         directory = self._path / found.decode()
-        like_kept, structure = jax.tree.flatten(like)
-        wanted = [_struct(leaf) for leaf in like_kept]
+        leaves, structure = jax.tree.flatten(like)
+        wanted = [_struct(leaf) for leaf in leaves if leaf.size]
         try:
             with ocp.StandardCheckpointer() as checkpointer:
-                leaves = checkpointer.restore(directory.absolute(), wanted)
+                restored = iter(checkpointer.restore(directory.absolute(), wanted))
         except Exception as error:  # what is damaged or of another training surfaces as many kinds
             self._set_aside(directory, one_line(error))
             return None
-        return structure.unflatten(leaves), _how_far(directory.name)[0]
+        return structure.unflatten([next(restored) if leaf.size else leaf for leaf in leaves]), _how_far(
+            directory.name
+        )[0]
 
     def save(self, tree: Any, done: int, total: int) -> None:
         """Keep `tree`, in place of what was saved before. So much of `total` is done."""
@@ -57,7 +59,8 @@ class ShardedCheckpoint:
 
         directory = self._path / f"{done}-of-{total}"
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(directory.absolute(), jax.tree.leaves(tree), force=True)
+            # Orbax refuses arrays of size 0; there is nothing in them to keep.
+            checkpointer.save(directory.absolute(), [leaf for leaf in jax.tree.leaves(tree) if leaf.size], force=True)
         distributed.from_first(lambda: self._remove_but(directory))
 
     def done(self) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from experiments.studies import (
     mnist_logistic,
     mnist_mlp,
     quickstart,
+    resnet_solvers,
     saddle,
 )
 from experiments.study import TIERS as TIERS
@@ -36,6 +37,7 @@ STUDIES: dict[str, Study[Any]] = {
         mnist_mlp.STUDY,
         mnist_lenet.STUDY,
         cifar_resnet.STUDY,
+        resnet_solvers.STUDY,
         deepobs.FASHION_2C2D,
         deepobs.CIFAR_3C3D,
         batching.STUDY,
