@@ -1,8 +1,8 @@
 """What a training over all devices would take, from its programs as compiled for them: nothing is run.
 
-The compiler says what a program needs of memory and how many FLOPs it has. It counts the body of a loop once, so a step
-and an evaluation are compiled apart and multiplied; memory is that of the whole epoch's program. Hours follow from the
-chip's peak and an assumed part of it that is used.
+The compiler says what an epoch's program needs of memory and how many FLOPs it has. It counts the body of a loop once:
+one step and one evaluated chunk. The chunk is compiled by itself too, and what is left is the step. Hours follow from
+the chip's peak and an assumed part of it that is used.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UTILISATION = 0.05
 """Of the peak, assumed. Large matrix products reach half of it; 16 to 64 channels fill a small part of a matrix unit,
 which is 128 or 256 wide."""
 BACKWARD = 2
-"""FLOPs of the gradients, as a multiple of those of the forward pass; used where a step's cannot be counted."""
+"""FLOPs of the gradients, as a multiple of those of the forward pass: for a CPU, whose step has further loops inside."""
 
 SHAPE = (32, 32, 3)
 SPLITS = {"train": 45_000, "validation": 5_000, "test": 10_000}
@@ -124,30 +124,29 @@ def _cost(name: str, model: Classifier, training: Training, topology: Topology, 
 
     key = jax.eval_shape(key_of, jax.ShapeDtypeStruct((), np.uint32))
     run = jax.eval_shape(lambda key: train.begin(tx, train.initial(model, key)), key)
-    order = jax.eval_shape(lambda key: train.draw(problem, key, np.int32(0), 1), key)
-    batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), order)
-    problem, tx, run, key, batch = map(structs, (problem, tx, run, key, batch))
+    problem, tx, run, key = map(structs, (problem, tx, run, key))
 
     def evaluate(run: Run, examples: Examples) -> Any:
         return train.evaluate(model, run.params, run.stats, examples, share=problem.share)
 
-    def flops(lowered: Any) -> float:
-        return float(lowered.compile().cost_analysis()["flops"]) * len(topology.devices)
-
     size = train.chunk_size(validation)
-    chunk = flops(jax.jit(evaluate).lower(run, structs(_examples(size))))
-    if topology.is_cpu:
-        step = (1 + BACKWARD) * chunk * training.batch_size / size
-    else:
-        step = flops(jax.jit(train.step).lower(problem, tx, run, batch))
-    epoch = data_parallel.advance.lower(mesh, problem, tx, run, key, structs(jax.ShapeDtypeStruct((), np.int32)))
+    chunk = _flops(jax.jit(evaluate).lower(run, structs(_examples(size))).compile(), topology)
+    number = structs(jax.ShapeDtypeStruct((), np.int32))
+    epoch = data_parallel.advance.lower(mesh, problem, tx, run, key, number).compile()
+    by_rule = (1 + BACKWARD) * chunk * training.batch_size / size
+    step = by_rule if topology.is_cpu else _flops(epoch, topology) - chunk
     return Cost(
         name,
         sum(leaf.size for leaf in jax.tree.leaves(run.params)),
-        _memory(epoch.compile()),
+        _memory(epoch),
         problem.steps * step + validation // size * chunk,
         epochs,
     )
+
+
+def _flops(compiled: Any, topology: Topology) -> float:
+    """Of all devices together; a body of a loop counts once."""
+    return float(compiled.cost_analysis()["flops"]) * len(topology.devices)
 
 
 def _examples(count: int) -> Examples:
