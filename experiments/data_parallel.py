@@ -21,14 +21,16 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
 import gradtx
 from experiments import distributed, train
 from experiments.data import Examples
 from experiments.errors import ExperimentError
+from experiments.lanes import place
+from experiments.models import Classifier
 from experiments.sharded import ShardedCheckpoint
-from experiments.sweep import Sweep, Tests, key_of, label, unknown
+from experiments.sweep import Seed, Sweep, Tests, key_of, label, unknown
 from experiments.train import Curves, Problem, Run
 
 BATCH = "batch"
@@ -85,15 +87,15 @@ def run(
 ) -> xr.Dataset:
     """Train, or go on where the checkpoint is. Arguments and result are those of `experiments.sweep.run`."""
     mesh = over(sweep.devices or jax.devices(), sweep.problem.batch_size)
-    put = partial(_put, mesh)
+    put = partial(place, sharding=NamedSharding(mesh, PartitionSpec()))
     problem = put(replace(sweep.problem, share=Deal(mesh)))
     test = put(sweep.test)
     many = sweep.method.lanes(np.asarray(sweep.rates, np.float32), problem.steps * sweep.epochs)
     txs = [put(jax.tree.map(lambda leaf, lane=lane: leaf[lane], many)) for lane in range(len(sweep.rates))]
-    keys = [put(key_of(jnp.uint32(seed))) for seed in sweep.seeds]
-    lanes = len(keys) * len(txs)
+    seeds = [put(np.uint32(seed)) for seed in sweep.seeds]
+    lanes = len(seeds) * len(txs)
     total, done = lanes * sweep.epochs, 0
-    now = _Progress(begin(mesh, problem.model, txs[0], keys[0]), *unknown(sweep), np.zeros(()), np.full((), np.inf))
+    now = _Progress(begin(mesh, problem.model, txs[0], seeds[0]), *unknown(sweep), np.zeros(()), np.full((), np.inf))
     if checkpoint is not None and (saved := checkpoint.load(now)) is not None:
         now, done = saved
         on_epochs(done / lanes)
@@ -101,9 +103,9 @@ def run(
     while done < total:
         start = time.perf_counter()
         (seed, rate), epoch = divmod(done // sweep.epochs, len(txs)), done % sweep.epochs
-        tx, key = txs[rate], keys[seed]
-        before = now.run if epoch else begin(mesh, problem.model, tx, key)
-        after, curves = advance(mesh, problem, tx, before, key, np.int32(epoch))
+        tx = txs[rate]
+        before = now.run if epoch else begin(mesh, problem.model, tx, seeds[seed])
+        after, curves = advance(mesh, problem, tx, before, seeds[seed], np.int32(epoch))
         for whole, part in zip(now.curves, jax.device_get(curves), strict=True):
             whole[seed, rate, epoch] = part
         fastest = np.minimum(now.fastest, time.perf_counter() - start)
@@ -121,9 +123,9 @@ def run(
 
 
 @partial(jax.jit, static_argnames=("mesh", "model"))
-def begin(mesh: Mesh, model: Any, tx: gradtx.GradientTransformation, key: Key[Array, ""]) -> Run:
+def begin(mesh: Mesh, model: Classifier, tx: gradtx.GradientTransformation, seed: Seed) -> Run:
     """The run before its first epoch, whole on each device."""
-    return _whole(mesh, train.begin(tx, train.initial(model, key)))
+    return _whole(mesh, train.begin(tx, train.initial(model, key_of(seed))))
 
 
 @partial(jax.jit, static_argnames="mesh", donate_argnames="run")
@@ -132,11 +134,11 @@ def advance(
     problem: Problem,
     tx: gradtx.GradientTransformation,
     run: Run,
-    key: Key[Array, ""],
+    seed: Seed,
     epoch: Int[Array, ""],
 ) -> tuple[Run, Curves]:
     """Train for one epoch; `epoch` is its number, from 0."""
-    run, curves = train.advance(problem, tx, run, train.draw(problem, key, jnp.asarray(epoch), 1))
+    run, curves = train.advance(problem, tx, run, train.draw(problem, key_of(seed), jnp.asarray(epoch), 1))
     return _whole(mesh, (run, jax.tree.map(lambda values: values[0], curves)))
 
 
@@ -150,8 +152,3 @@ def _measure(problem: Problem, test: Examples, tx: gradtx.GradientTransformation
 
 def _whole(mesh: Mesh, tree: Any) -> Any:
     return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec()))
-
-
-def _put(mesh: Mesh, tree: Any) -> Any:
-    """Whole on each device."""
-    return jax.tree.map(lambda leaf: jax.device_put(leaf, NamedSharding(mesh, PartitionSpec())), tree)

@@ -29,7 +29,7 @@ UTILISATION = 0.05
 """Of the peak, assumed. Large matrix products reach half of it; 16 to 64 channels fill a small part of a matrix unit,
 which is 128 or 256 wide."""
 BACKWARD = 2
-"""FLOPs of the gradients, as a multiple of those of the forward pass: for a CPU, whose step has further loops inside."""
+"""FLOPs of the gradients, as a multiple of the forward pass's: for a CPU, whose step has further loops inside."""
 
 SHAPE = (32, 32, 3)
 SPLITS = {"train": 45_000, "validation": 5_000, "test": 10_000}
@@ -122,9 +122,9 @@ def _cost(name: str, model: Classifier, training: Training, topology: Topology, 
     def structs(tree: Any) -> Any:
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), tree)
 
-    key = jax.eval_shape(key_of, jax.ShapeDtypeStruct((), np.uint32))
-    run = jax.eval_shape(lambda key: train.begin(tx, train.initial(model, key)), key)
-    problem, tx, run, key = map(structs, (problem, tx, run, key))
+    seed = jax.ShapeDtypeStruct((), np.uint32)
+    run = jax.eval_shape(lambda seed: train.begin(tx, train.initial(model, key_of(seed))), seed)
+    problem, tx, run, seed = map(structs, (problem, tx, run, seed))
 
     def evaluate(run: Run, examples: Examples) -> Any:
         return train.evaluate(model, run.params, run.stats, examples, share=problem.share)
@@ -132,7 +132,7 @@ def _cost(name: str, model: Classifier, training: Training, topology: Topology, 
     size = train.chunk_size(validation)
     chunk = _flops(jax.jit(evaluate).lower(run, structs(_examples(size))).compile(), topology)
     number = structs(jax.ShapeDtypeStruct((), np.int32))
-    epoch = data_parallel.advance.lower(mesh, problem, tx, run, key, number).compile()
+    epoch = data_parallel.advance.lower(mesh, problem, tx, run, seed, number).compile()
     by_rule = (1 + BACKWARD) * chunk * training.batch_size / size
     step = by_rule if topology.is_cpu else _flops(epoch, topology) - chunk
     return Cost(

@@ -34,6 +34,7 @@ import gradtx
 from experiments import comparison
 from experiments.augment import CropAndFlip
 from experiments.comparison import Stage, Training
+from experiments.data import Dataset, Examples
 from experiments.lanes import Mode
 from experiments.methods import Make, Method, Schedule
 from experiments.models import Classifier
@@ -120,6 +121,7 @@ class Solvers:
         epochs, seeds: Of the final runs.
         grid, tuning: Of the fair form.
         mode: "shard" trains over all devices together.
+        shrink: Images become the means of squares of so many pixels.
         scale: What is smaller than published, in a few words.
     """
 
@@ -133,6 +135,7 @@ class Solvers:
     scale: str = field(default="", repr=False)
     train_size: int | None = None
     test_size: int | None = None
+    shrink: int = 1
     settings: tuple[Method, ...] = SETTINGS
     methods: tuple[Method, ...] = FAIR
 
@@ -163,6 +166,8 @@ def expected(tier: Solvers) -> dict[str, float]:
 
 def run(tier: Solvers, context: Context) -> xr.Dataset:
     """What `comparison.compare` returns of both; `published` and `fair` take them apart again."""
+    if tier.shrink > 1 and context.dataset is not None:
+        context = replace(context, dataset=_shrunk(context.dataset, tier.shrink))
     made = {"published": comparison.compare(tier.published, context), "fair": comparison.compare(tier.fair, context)}
     return xr.merge([_prefixed(one, f"{name}_") for name, one in made.items()], combine_attrs="drop")
 
@@ -175,6 +180,22 @@ def published(results: xr.Dataset) -> xr.Dataset:
 def fair(results: xr.Dataset) -> xr.Dataset:
     """The comparison of the four tuned methods."""
     return _part(results, "fair_")
+
+
+def _shrunk(dataset: Dataset, by: int) -> Dataset:
+    """Each image as the means of squares of `by` times `by` pixels."""
+
+    def smaller(examples: Examples) -> Examples:
+        n, height, width, channels = examples.images.shape
+        squares = examples.images.reshape(n, height // by, by, width // by, by, channels)
+        return examples._replace(images=squares.mean((2, 4)))
+
+    return replace(
+        dataset,
+        train=smaller(dataset.train),
+        validation=smaller(dataset.validation),
+        test=smaller(dataset.test),
+    )
 
 
 def _prefixed(results: xr.Dataset, prefix: str) -> xr.Dataset:
