@@ -110,10 +110,11 @@ def run(
             devices together).
         topology: What a dry run compiles for, such as v5e:2x4. Default: the devices that are here.
     """
-    if dry_run or topology is not None:
-        _dry_run(name, tier or "accelerator", topology, is_asked=dry_run)
-        return
-    tier = tier or "cpu"
+    if topology is not None:
+        if not dry_run:
+            raise ExperimentError(f"--topology {topology} is of a dry run: add --dry-run, or leave it out")
+        os.environ["JAX_PLATFORMS"] = "cpu"  # the chips are only described; JAX must not look for them
+    tier = tier or ("accelerator" if dry_run else "cpu")
     from experiments import devices
 
     devices.use_cores()
@@ -127,6 +128,9 @@ def run(
     from experiments.changes import Changes
 
     changes = Changes(seeds, budget, augment, l2, cosine, defaults)
+    if dry_run:
+        commands.dry_run(_console(), name, tier, changes, topology)
+        return
     command = shlex.join(["python", "-m", "experiments", "run", name, "--tier", tier, *changes.words()])
     commands.run_study(_console(is_quiet=is_quiet), name, tier, data_dir, results, changes, command)
 
@@ -163,17 +167,6 @@ def bench(name: Name) -> None:
     """
     # Stands in the list of commands; `main` puts the real one here when it is asked for.
     raise NotImplementedError(name)
-
-
-def _dry_run(name: str, tier: str, topology: str | None, *, is_asked: bool) -> None:
-    if not is_asked:
-        raise ExperimentError(f"--topology {topology} is of a dry run: add --dry-run, or leave it out")
-    if topology is not None:
-        os.environ["JAX_PLATFORMS"] = "cpu"  # the chips are only described; JAX must not look for them
-    from experiments import commands, devices
-
-    devices.use_cores()
-    commands.dry_run(_console(), name, tier, topology)
 
 
 def _quieten() -> None:

@@ -29,6 +29,7 @@ from experiments import (
     tables,
 )
 from experiments.changes import Changes
+from experiments.comparison import Training
 from experiments.errors import ExperimentError, explained
 from experiments.findings import StudyResults, reason
 from experiments.progress import Progress
@@ -124,7 +125,7 @@ def run_study(
     console.print(str(directory), style="bold", markup=False, soft_wrap=True)
 
 
-def dry_run(console: Console, name: str, tier_name: str, topology: str | None) -> None:
+def dry_run(console: Console, name: str, tier_name: str, changes: Changes, topology: str | None) -> None:
     """Print what a tier would take, from its programs as compiled for the topology, or for the devices here.
 
     Raises:
@@ -135,10 +136,10 @@ def dry_run(console: Console, name: str, tier_name: str, topology: str | None) -
 
     study = find(name)
     tier_name, tier = find_tier(study, tier_name)
-    trainings = [one for one in study.trainings(tier) if one.mode == "shard"]
+    trainings = _over_all_devices(study, changes.apply(study, tier))
     if not trainings:
-        able = [f"{one.name} --tier {key}" for one in STUDIES.values() for key, its in one.tiers.items()
-                if any(each.mode == "shard" for each in one.trainings(its))]  # fmt: skip
+        tiers = [(one, key, its) for one in STUDIES.values() for key, its in one.tiers.items()]
+        able = [f"{one.name} --tier {key}" for one, key, its in tiers if _over_all_devices(one, its)]
         raise ExperimentError(
             f"study {name!r}, tier {tier_name!r}, trains no model over all devices together; a dry run is for those "
             f"that do: {', '.join(able)}"
@@ -196,6 +197,10 @@ def show_status(console: Console, name: str | None, root: Path) -> None:
         console.print(f"Nothing was run in {root} yet.", markup=False)
         return
     console.print(table)
+
+
+def _over_all_devices(study: Study[Any], tier: Any) -> list[Training]:
+    return [one for one in study.trainings(tier) if one.mode == "shard"]
 
 
 def _say(console: Console) -> Callable[[str], None]:

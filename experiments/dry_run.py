@@ -32,8 +32,8 @@ BACKWARD = 2
 """FLOPs of the gradients, as a multiple of the forward pass's: for a CPU, whose step has further loops inside."""
 
 SHAPE = (32, 32, 3)
-SPLITS = {"train": 45_000, "validation": 5_000, "test": 10_000}
-"""Of CIFAR-10: a dry run reads no data."""
+TRAIN, VALIDATION = 45_000, 5_000
+"""Images of CIFAR-10, and their shape: a dry run reads no data."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ def table(found: Sequence[Cost], epochs: int, topology: Topology) -> Table:
 
 def _cost(name: str, model: Classifier, training: Training, topology: Topology, epochs: float) -> Cost:
     mesh = data_parallel.over(topology.devices, training.batch_size)
-    train_size = training.train_size or SPLITS["train"]
-    validation = SPLITS["validation"] if training.train_size is None else training.train_size // 4
+    train_size = training.train_size or TRAIN
+    validation = VALIDATION if training.train_size is None else training.train_size // 4
     problem = Problem(
         model, training.batch_size, _examples(train_size), _examples(validation), training.augment, Deal(mesh)
     )

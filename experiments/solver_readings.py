@@ -36,7 +36,7 @@ def orders_alike(found: dict[str, Values]) -> tuple[Values, Interval]:
     table = [PUBLISHED[name].resnet110 for name in found]
     seeds = np.array(list(found.values())).T
     # Where all runs of a seed are equal there is no order, and so nothing in common with another.
-    taus = np.array([np.nan_to_num(kendalltau(table, one)[0]) for one in seeds])
+    taus = np.array([np.nan_to_num(np.asarray(kendalltau(table, one))[0]) for one in seeds])
     return taus, mean_interval(taus).clipped(-1.0, 1.0)
 
 

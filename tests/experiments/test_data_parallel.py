@@ -14,6 +14,7 @@ from experiments import comparison, data, data_parallel, sweep
 from experiments.augment import CropAndFlip
 from experiments.data import Examples
 from experiments.errors import ExperimentError
+from experiments.lanes import Mode
 from experiments.methods import METHODS
 from experiments.models import resnet_6n2
 from experiments.progress import Progress
@@ -27,7 +28,7 @@ from tests.experiments.conftest import dataset, same
 from tests.experiments.processes import RUN, Place, finish
 from tests.experiments.test_distributed import free_port
 
-ROUNDING = {"rtol": 1e-4, "atol": 1e-5}
+RTOL, ATOL = 1e-4, 1e-5
 """Sums of float32 in another order; measured: 1e-7 on softmax regression, 1e-5 on the network."""
 
 
@@ -35,7 +36,7 @@ class Killed(Exception):
     pass
 
 
-def over(devices: int, problem: Problem, mode="shard", **changes) -> Sweep:
+def over(devices: int, problem: Problem, mode: Mode = "shard", **changes) -> Sweep:
     data = dataset()
     return Sweep(
         problem, METHODS[1], [0.01, 0.1], [0, 1], 3, mode, test=data.test, tested_at=(1, 3),
@@ -46,7 +47,7 @@ def over(devices: int, problem: Problem, mode="shard", **changes) -> Sweep:
 def alike(a: xr.Dataset, b: xr.Dataset) -> None:
     assert a.keys() == b.keys()
     for name in a.data_vars:
-        np.testing.assert_allclose(a[name].astype(float), b[name].astype(float), **ROUNDING, err_msg=str(name))
+        np.testing.assert_allclose(a[name].astype(float), b[name].astype(float), RTOL, ATOL, err_msg=str(name))
 
 
 @pytest.fixture(scope="module")
