@@ -72,7 +72,7 @@ def list_() -> None:
 
 def run(
     name: Name,
-    tier: Annotated[str, arg(metavar="TIER")] = "cpu",
+    tier: Annotated[str | None, arg(metavar="TIER")] = None,
     data_dir: Annotated[Path | None, arg(metavar="DIR")] = None,
     results: Directory = RESULTS,
     seeds: Annotated[int | None, arg(metavar="N")] = None,
@@ -85,12 +85,15 @@ def run(
     processes: Annotated[int | None, arg(metavar="N")] = None,
     process_id: Annotated[int | None, arg(metavar="I")] = None,
     cluster: Switch = False,
+    dry_run: Switch = False,
+    topology: Annotated[str | None, arg(metavar="NAME")] = None,
 ) -> None:
     """Run a study, or what is left of it: print tables and verdicts, write results and pictures.
 
     Args:
         name: A study (see `list`).
         tier: How much of it: `smoke` (a small subset, to see that it works), `cpu`, or `accelerator` (full size).
+            Default: `cpu`; of a dry run `accelerator`.
         data_dir: Where TensorFlow Datasets keeps prepared data. Default: TFDS_DATA_DIR, else its own default.
         results: Where results go, as `<results>/<study>/<tier>/`.
         seeds: Seeds of the final runs, in place of the tier's own number.
@@ -103,7 +106,15 @@ def run(
         processes: How many processes there are.
         process_id: Which this one is, from 0; process 0 prints and writes.
         cluster: Run in several processes, and ask the cluster's scheduler (Slurm, say) for these three.
+        dry_run: Train nothing; compile the programs and tell memory, FLOPs and hours (studies that train over all
+            devices together).
+        topology: What a dry run compiles for, such as v5e:2x4. Default: the devices that are here.
     """
+    if topology is not None:
+        if not dry_run:
+            raise ExperimentError(f"--topology {topology} is of a dry run: add --dry-run, or leave it out")
+        os.environ["JAX_PLATFORMS"] = "cpu"  # the chips are only described; JAX must not look for them
+    tier = tier or ("accelerator" if dry_run else "cpu")
     from experiments import devices
 
     devices.use_cores()
@@ -117,6 +128,9 @@ def run(
     from experiments.changes import Changes
 
     changes = Changes(seeds, budget, augment, l2, cosine, defaults)
+    if dry_run:
+        commands.dry_run(_console(), name, tier, changes, topology)
+        return
     command = shlex.join(["python", "-m", "experiments", "run", name, "--tier", tier, *changes.words()])
     commands.run_study(_console(is_quiet=is_quiet), name, tier, data_dir, results, changes, command)
 

@@ -27,8 +27,10 @@ from experiments import (
     status,
     store,
     summary,
+    tables,
 )
 from experiments.changes import Changes
+from experiments.comparison import Training
 from experiments.errors import ExperimentError, explained
 from experiments.findings import StudyResults
 from experiments.progress import Progress
@@ -133,6 +135,34 @@ def run_study(
     console.print(str(directory), style="bold", markup=False, soft_wrap=True)
 
 
+def dry_run(console: Console, name: str, tier_name: str, changes: Changes, topology: str | None) -> None:
+    """Print what a tier would take, from its programs as compiled for the topology, or for the devices here.
+
+    Raises:
+        ExperimentError: The study trains no model over all devices together, or the topology cannot be compiled for.
+    """
+    from experiments import chips
+    from experiments import dry_run as dry
+
+    study = find(name)
+    tier_name, tier = find_tier(study, tier_name)
+    trainings = _over_all_devices(study, changes.apply(study, tier))
+    if not trainings:
+        tiers = [(one, key, its) for one in STUDIES.values() for key, its in one.tiers.items()]
+        able = [f"{one.name} --tier {key}" for one, key, its in tiers if _over_all_devices(one, its)]
+        raise ExperimentError(
+            f"study {name!r}, tier {tier_name!r}, trains no model over all devices together; a dry run is for those "
+            f"that do: {', '.join(able)}"
+        )
+    target = chips.here() if topology is None else chips.described(topology)
+    found = []
+    with console.status("") as status:
+        for model in trainings[0].models:
+            status.update(f"compiling {model} for {target.name}")
+            found.append(dry.cost(model, trainings, target))
+    console.print(tables.terminal(dry.table(found, trainings[0].epochs, target)))
+
+
 def report_studies(console: Console, name: str | None, root: Path) -> None:
     """Print stored results, draw their pictures anew, and write the site.
 
@@ -177,6 +207,10 @@ def show_status(console: Console, name: str | None, root: Path) -> None:
         console.print(f"Nothing was run in {root} yet.", markup=False)
         return
     console.print(table)
+
+
+def _over_all_devices(study: Study[Any], tier: Any) -> list[Training]:
+    return [one for one in study.trainings(tier) if one.mode == "shard"]
 
 
 def _say(console: Console) -> Callable[[str], None]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from experiments import data_parallel
 from experiments import sweep as sweeps
 from experiments.augment import CropAndFlip
 from experiments.data import Dataset
@@ -194,11 +195,17 @@ def _part(context: Context, name: str, one: Sweep, *, known: bool) -> xr.Dataset
         progress.advance(one.cost)
         return sweeps.untrained(one)
     progress.describe(name)
-    context.plan(str(one.plan))
     lanes, before = one.cost / one.epochs, progress.done
-    result = context.store.part(
-        name, lambda checkpoint: sweeps.run(one, checkpoint, lambda epochs: progress.advance(lanes * epochs))
-    )
+
+    def on_epochs(epochs: float) -> None:
+        progress.advance(lanes * epochs)
+
+    if one.mode == "shard":
+        context.plan(data_parallel.plan(one))
+        result = context.store.sharded_part(name, lambda checkpoint: data_parallel.run(one, checkpoint, on_epochs))
+    else:
+        context.plan(str(one.plan))
+        result = context.store.part(name, lambda checkpoint: sweeps.run(one, checkpoint, on_epochs))
     progress.advance(before + one.cost - progress.done)
     return result
 

@@ -20,7 +20,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 SEED, RATE = "seed", "learning_rate"
 
-Mode = Literal["vmap", "map"]
+Mode = Literal["vmap", "map", "shard"]
+"""Of a sweep. With "shard" its lanes share no device: each runs over all of them (`experiments.data_parallel`)."""
 Axes = str | tuple[str, ...] | None
 
 
@@ -106,15 +107,7 @@ class Plan:
 
     def put(self, tree: Any, *axes: str) -> Any:
         """Host arrays on the devices, leading with `axes`; without any, whole on each device."""
-        sharding = NamedSharding(self.mesh, PartitionSpec(*axes))
-        if jax.process_count() == 1:
-            return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding), tree)
-
-        def own_part(leaf: Any) -> jax.Array:
-            host = np.asarray(leaf)
-            return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
-
-        return jax.tree.map(own_part, tree)
+        return place(tree, NamedSharding(self.mesh, PartitionSpec(*axes)))
 
 
 def _up(count: int, parts: int) -> int:
@@ -124,6 +117,18 @@ def _up(count: int, parts: int) -> int:
 
 def _spec(axes: Axes) -> PartitionSpec:
     return PartitionSpec(*((axes,) if isinstance(axes, str) else axes or ()))
+
+
+def place(tree: Any, sharding: NamedSharding) -> Any:
+    """Arrays that each process has on its host, on the devices of all."""
+    if jax.process_count() == 1:
+        return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding), tree)
+
+    def own_part(leaf: Any) -> jax.Array:
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(own_part, tree)
 
 
 def fetch(tree: Any) -> Any:

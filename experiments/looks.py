@@ -85,6 +85,7 @@ LOOKS = {
     "RMSprop": Look("#0060D8", "P"),
     "Adam": Look("#B04300", "X"),
 }
+SAME = {"Nesterov": "NAG"}
 """As on a light page. What draws uses `look`."""
 
 OTHER = Look("#777777", ".")
@@ -103,6 +104,7 @@ def look(name: str) -> Look:
     A variant, as in "Adam (Keras)", looks like its optimizer; a picture tells variants apart by their lines.
     """
     optimizer = name.partition(" (")[0]
+    optimizer = SAME.get(optimizer, optimizer)
     if optimizer == "SGD":
         return LOOKS[optimizer]._replace(colour=str(matplotlib.rcParams["text.color"]))
     return LOOKS.get(optimizer, OTHER)

@@ -68,5 +68,5 @@ def _is_done(name: str, files: set[str]) -> bool:
 
 def _begun(parts: Store, name: str, cost: float) -> float:
     """How much of a part that is not done is in its checkpoint."""
-    done, total = parts.checkpoint(name).done()
-    return cost * done / total if total else 0.0
+    kept = (parts.checkpoint(name).done(), parts.sharded_checkpoint(name).done())
+    return max(cost * done / total if total else 0.0 for done, total in kept)

@@ -19,15 +19,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
 from experiments import atomic, distributed, netcdf, sealed
 from experiments.checkpoint import Checkpoint as Checkpoint
 from experiments.errors import ExperimentError, explained, one_line
+from experiments.sharded import ShardedCheckpoint as ShardedCheckpoint
 
 SPEC, LOCK, FORMER = "spec.txt", "lock", "former"
-PART, CHECKPOINT = ".part", ".checkpoint"
+PART, CHECKPOINT, SHARDED = ".part", ".checkpoint", ".sharded"
 
 PATIENCE = 0.5
 """Seconds to wait for a lock: whoever asks how far a run is holds it for a moment."""
@@ -53,7 +55,13 @@ class Store:
         Raises:
             ExperimentError: The files cannot be read or written.
         """
-        checkpoint = self.checkpoint(name)
+        return self._part(name, compute, self.checkpoint(name))
+
+    def sharded_part(self, name: str, compute: Callable[[ShardedCheckpoint], xr.Dataset]) -> xr.Dataset:
+        """The same of work whose state is spread over processes; each of them writes its own."""
+        return self._part(name, compute, self.sharded_checkpoint(name))
+
+    def _part(self, name: str, compute: Callable[[Any], xr.Dataset], checkpoint: Any) -> xr.Dataset:
         start = time.perf_counter()
         with explained(f"cannot read or write in {self.directory}"):
             kept = self.find(name)
@@ -73,6 +81,10 @@ class Store:
     def checkpoint(self, name: str) -> Checkpoint:
         """Where the part keeps its unfinished work."""
         return Checkpoint(self._path(name, CHECKPOINT), self.say)
+
+    def sharded_checkpoint(self, name: str) -> ShardedCheckpoint:
+        """The same of a part whose state is spread over processes."""
+        return ShardedCheckpoint(self._path(name, SHARDED), self.say)
 
     def spec(self) -> str | None:
         """What `opened` was told, if it ever was."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, Protocol, TypeVar, get_args
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 import xarray as xr
 from matplotlib.figure import Figure
@@ -82,7 +82,7 @@ class Claim:
     """A claim of the study of 2016, and the rule that decides it.
 
     Attributes:
-        name: C1 to C12 of the study's figures and text; B, D, L, N, S, V and a number for what is added.
+        name: C1 to C12 of the study itself; B, D, L, N, R, S, V and a number for what is added.
         says: The claim.
         rule: When it is supported, when refuted, else inconclusive; in words.
         decide: The same as code.
@@ -141,6 +141,7 @@ class Study(Generic[T]):
         run: Does the work of a tier, or what is left of it.
         tables, pictures, claims: What people see of the results.
         expected: Names of the parts of the work that are known before it begins, with their cost in any unit.
+        trainings: What a tier trains, as `comparison.Training`, for a dry run; none where there is no such run.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Study(Generic[T]):
     claims: Sequence[Claim] = ()
     expected: Callable[[T], Mapping[str, float]] = field(default=lambda tier: {})
     others: tuple[str, ...] = ()
+    trainings: Callable[[T], Sequence[Any]] = field(default=lambda tier: ())
 
     def spec(self, tier: T, fingerprint: str | None) -> str:
         """All that a run's results depend on: study, tier, and data by its fingerprint."""

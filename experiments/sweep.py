@@ -125,7 +125,7 @@ def run(
     wanted = plan.put(plan.wanted, *LANES)
     seeds, problem = plan.put(seeds, SEED), plan.put(sweep.problem)
     runs = _begin(plan, txs, wanted, _initial(plan, sweep.problem.model, seeds))
-    now = _Progress(runs, *_unknown(sweep), np.zeros(()), np.full((), np.inf))
+    now = _Progress(runs, *unknown(sweep), np.zeros(()), np.full((), np.inf))
     done = 0
     if checkpoint is not None and (saved := checkpoint.load(now)) is not None:
         now, done = saved
@@ -151,16 +151,17 @@ def run(
             kept = time.monotonic()
         on_epochs(stride)
     lane_seconds = float(now.fastest) / (plan.rates * plan.seeds * stride)
-    return _label(sweep, now.curves, now.tests, seconds=float(now.seconds), epoch_seconds=lane_seconds)
+    return label(sweep, now.curves, now.tests, seconds=float(now.seconds), epoch_seconds=lane_seconds)
 
 
 def untrained(sweep: Sweep) -> xr.Dataset:
     """What `run` returns, of lanes that cannot be trained: NaN, and diverged."""
-    curves, tests = _unknown(sweep)
-    return _label(sweep, curves, tests, seconds=0.0, epoch_seconds=float("nan"))
+    curves, tests = unknown(sweep)
+    return label(sweep, curves, tests, seconds=0.0, epoch_seconds=float("nan"))
 
 
-def _unknown(sweep: Sweep) -> tuple[Curves, Tests]:
+def unknown(sweep: Sweep) -> tuple[Curves, Tests]:
+    """Curves and tests of all lanes, to be filled in: NaN so far."""
     lanes = (len(sweep.seeds), len(sweep.rates))
 
     def nan(length: int) -> Any:
@@ -232,7 +233,8 @@ def key_of(seed: Seed) -> Key[Array, ""]:
     return jax.random.fold_in(jax.random.key(ROOT_SEED), seed)
 
 
-def _label(sweep: Sweep, curves: Curves, tests: Tests, **told: float) -> xr.Dataset:
+def label(sweep: Sweep, curves: Curves, tests: Tests, **told: float) -> xr.Dataset:
+    """What `run` returns; `told` are its attributes."""
     finite = np.isfinite(curves.train_loss) & np.isfinite(curves.validation_loss)
     return xr.Dataset(
         {name: ((*LANES, "epoch"), values) for name, values in curves._asdict().items()}

@@ -24,6 +24,7 @@ EVALUATED_AT_ONCE = 1000
 """Images, so that the memory of an evaluation does not grow with the data set."""
 
 Images = Float[Array, "n height width channels"]
+Share = Callable[[Examples], Examples]
 
 
 @jax.tree_util.register_dataclass
@@ -33,6 +34,7 @@ class Problem:
 
     Attributes:
         augment: Changes the images of a batch at random, given a key.
+        share: Lays out examples over devices, wherever the model sees them (`experiments.data_parallel`).
     """
 
     model: Classifier = field(metadata={"static": True})
@@ -40,6 +42,7 @@ class Problem:
     train: Examples
     validation: Examples
     augment: Callable[[Key[Array, ""], Images], Images] | None = field(default=None, metadata={"static": True})
+    share: Share | None = field(default=None, metadata={"static": True})
 
     @property
     def steps(self) -> int:
@@ -126,18 +129,10 @@ def advance(
             as well, and have a copy of the data for each lane.
     """
 
-    def step(run: Run, batch: Order) -> tuple[Run, Float[Array, ""]]:
-        examples = _batch(problem, batch)
-        point = tx.gradient_params(run.params, run.state)
-        (loss, stats), gradients = jax.value_and_grad(_objective, argnums=1, has_aux=True)(
-            problem.model, point, run.stats, examples
-        )
-        updates, state = tx.update(gradients, run.state, run.params, value=loss)
-        return Run(gradtx.apply_updates(run.params, updates), stats, state, run.diverged), loss
-
     def epoch(run: Run, order: Order) -> tuple[Run, Curves]:
-        run, losses = jax.lax.scan(step, run, order)
-        loss, accuracy = evaluate(problem.model, tx.eval_params(run.params, run.state), run.stats, problem.validation)
+        run, losses = jax.lax.scan(partial(step, problem, tx), run, order)
+        point = tx.eval_params(run.params, run.state)
+        loss, accuracy = evaluate(problem.model, point, run.stats, problem.validation, share=problem.share)
         curves = Curves(losses.mean(), loss, accuracy)
         return run._replace(diverged=~(jnp.isfinite(curves.train_loss) & jnp.isfinite(loss))), curves
 
@@ -152,14 +147,31 @@ def advance(
     return jax.lax.scan(epoch_or_skip, run, order)
 
 
+def step(problem: Problem, tx: gradtx.GradientTransformation, run: Run, batch: Order) -> tuple[Run, Float[Array, ""]]:
+    """One step on one batch, and the loss before it."""
+    examples = _batch(problem, batch)
+    point = tx.gradient_params(run.params, run.state)
+    (loss, stats), gradients = jax.value_and_grad(_objective, argnums=1, has_aux=True)(
+        problem.model, point, run.stats, examples
+    )
+    updates, state = tx.update(gradients, run.state, run.params, value=loss)
+    return Run(gradtx.apply_updates(run.params, updates), stats, state, run.diverged), loss
+
+
 def evaluate(
-    model: Classifier, params: Params, stats: Stats, examples: Examples, at_once: int = EVALUATED_AT_ONCE
+    model: Classifier,
+    params: Params,
+    stats: Stats,
+    examples: Examples,
+    at_once: int = EVALUATED_AT_ONCE,
+    share: Share | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Mean cross-entropy and accuracy; of at most `at_once` images at a time."""
     count = len(examples.labels)
-    size = max(size for size in range(1, min(count, at_once) + 1) if count % size == 0)
+    size = chunk_size(count, at_once)
 
     def chunk(examples: Examples) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        examples = examples if share is None else share(examples)
         logits, _ = model.apply(params, stats, examples.images)
         right = logits.argmax(-1) == examples.labels
         return cross_entropy(logits, examples.labels).mean(), right.mean()
@@ -169,9 +181,17 @@ def evaluate(
     return loss.mean(), accuracy.mean()
 
 
+def chunk_size(count: int, at_once: int = EVALUATED_AT_ONCE) -> int:
+    """How many of `count` examples are evaluated at a time: the largest divisor that is not above `at_once`."""
+    return max(size for size in range(1, min(count, at_once) + 1) if count % size == 0)
+
+
 def _batch(problem: Problem, batch: Order) -> Examples:
-    images, labels = problem.train.images[batch.indices], problem.train.labels[batch.indices]
-    return Examples(images if problem.augment is None else problem.augment(batch.keys, images), labels)
+    examples = Examples(problem.train.images[batch.indices], problem.train.labels[batch.indices])
+    examples = examples if problem.share is None else problem.share(examples)
+    if problem.augment is None:
+        return examples
+    return examples._replace(images=problem.augment(batch.keys, examples.images))
 
 
 def _objective(model: Classifier, params: Params, stats: Stats, examples: Examples) -> tuple[Float[Array, ""], Stats]:

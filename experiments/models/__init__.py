@@ -10,3 +10,4 @@ from experiments.models.lenet import lenet5 as lenet5
 from experiments.models.mlp import mlp as mlp
 from experiments.models.mlp import softmax_regression as softmax_regression
 from experiments.models.resnet import resnet18 as resnet18
+from experiments.models.resnet import resnet_6n2 as resnet_6n2

@@ -2,7 +2,7 @@
 
 Environment: `CALLS` names a file that grows by a byte with each call that trains. `KILL=<text>:<n>` ends the process by
 SIGKILL at its n-th change of a file or directory whose path has the text. `HOLD=<path>`: the third call waits until
-there is such a file.
+there is such a file. `SHARD`: each training runs over all devices.
 """
 
 import dataclasses
@@ -10,8 +10,9 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
-from experiments import sweep
+from experiments import data_parallel, sweep
 from experiments.cli import main
 from experiments.comparison import Stage, Training
 from experiments.methods import METHODS
@@ -24,6 +25,9 @@ TIER = Training(
     tuning=Stage(epochs=6, seeds=2), mode="map", estimate="no time", train_size=200, methods=METHODS[1:3],
     defaults=True,
 )  # fmt: skip
+OVER_ALL = dataclasses.replace(  # for up to 8 devices
+    TIER, mode="shard", batch_size=40, methods=METHODS[1:2], tuning=None
+)
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "open"}
 
 
@@ -39,9 +43,13 @@ def kill_at(text: str, count: int) -> None:
 
 
 def count_calls(path: str, hold: str | None) -> None:
-    advance = sweep._advance
+    one, other = sweep._advance, data_parallel.advance
+    sweep._advance, data_parallel.advance = counted(one, path, hold), counted(other, path, hold)
 
-    def counted(*arguments):
+
+def counted(advance: Any, path: str, hold: str | None) -> Any:
+
+    def call(*arguments):
         with open(path, "ab") as file:
             file.write(b".")
             number = file.tell()
@@ -49,13 +57,14 @@ def count_calls(path: str, hold: str | None) -> None:
             time.sleep(0.01)
         return advance(*arguments)
 
-    sweep._advance = counted
+    return call
 
 
 if __name__ == "__main__":
+    tier = OVER_ALL if "SHARD" in os.environ else TIER
     # One picture: drawing four is half of such a run.
-    STUDIES["quickstart"] = dataclasses.replace(STUDY, tiers={"smoke": TIER}, pictures=STUDY.pictures[:1])
-    sweep.SECONDS_BETWEEN_CHECKPOINTS = -1.0
+    STUDIES["quickstart"] = dataclasses.replace(STUDY, tiers={"smoke": tier}, pictures=STUDY.pictures[:1])
+    sweep.SECONDS_BETWEEN_CHECKPOINTS = data_parallel.SECONDS_BETWEEN_CHECKPOINTS = -1.0
     if "CALLS" in os.environ:
         count_calls(os.environ["CALLS"], os.environ.get("HOLD"))
     if "KILL" in os.environ:

@@ -4,13 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from experiments.models import Classifier, lenet5, mlp, net_2c2d, net_3c3d, resnet18, softmax_regression
+from experiments.models import Classifier, lenet5, mlp, net_2c2d, net_3c3d, resnet18, resnet_6n2, softmax_regression
 from experiments.models.normalization import BatchNorm
 
 IMAGES = jnp.asarray(np.random.RandomState(0).uniform(size=(7, 4, 4, 1)), jnp.float32)
 
-# Parameters as published: LeCun et al. 1998 (with a full second convolution); DeepOBS; pytorch-cifar.
+# Parameters as published: LeCun et al. 1998 (with a full second convolution); DeepOBS; pytorch-cifar; He et al. 2015
+# (.27 and 1.7 million for ResNet-20 and -110).
 PUBLISHED = [
     pytest.param(lambda: lenet5(), (28, 28, 1), 61_706, id="lenet5"),
     # Two numbers for each of 6 + 16 + 120 + 84 channels more.
@@ -18,6 +20,8 @@ PUBLISHED = [
     pytest.param(lambda: net_2c2d(), (28, 28, 1), 3_274_634, id="2c2d"),
     pytest.param(lambda: net_3c3d(), (32, 32, 3), 895_210, id="3c3d"),
     pytest.param(lambda: resnet18(), (32, 32, 3), 11_173_962, id="resnet18"),
+    pytest.param(lambda: resnet_6n2(20), (32, 32, 3), 269_722, id="resnet20"),
+    pytest.param(lambda: resnet_6n2(110), (32, 32, 3), 1_727_962, id="resnet110"),
 ]
 # What the quick tests run: the same, smaller.
 NETWORKS = [
@@ -27,6 +31,7 @@ NETWORKS = [
     pytest.param(lambda: net_3c3d(), (32, 32, 3), 0.1, id="3c3d"),
     pytest.param(lambda: resnet18(4), (32, 32, 3), 0.1, id="resnet18"),
     pytest.param(lambda: resnet18(4, dtype="bfloat16"), (32, 32, 3), 0.1, id="resnet18-bfloat16"),
+    pytest.param(lambda: resnet_6n2(8, 8), (16, 16, 3), 0.1, id="resnet8"),
 ]
 
 
@@ -72,8 +77,27 @@ def test_models_differ_by_what_makes_them():
     models = [
         *(mlp(16, (5,), 3), mlp(16, (6,), 3), lenet5(), lenet5(5), lenet5(normalized=True), net_2c2d(), net_3c3d()),
         *(resnet18(), resnet18(16), resnet18(dtype="bfloat16"), Classifier(net_3c3d().build)),
+        *(resnet_6n2(20), resnet_6n2(110), resnet_6n2(20, 8), resnet_6n2(20, dtype="bfloat16")),
     ]
     assert len(set(models)) == len({repr(model) for model in models}) == len(models)
+
+
+def test_shortcuts_of_resnet_6n2_have_no_parameters():
+    """Where the convolutions give nothing, every second pixel is carried on, and the new channels are 0."""
+    module = resnet_6n2(8, 2).build(nnx.Rngs(0))
+    block = module.blocks[1]
+    block.second.norm.scale[...] = jnp.zeros(4)
+    x = jnp.asarray(np.random.RandomState(0).uniform(size=(2, 8, 8, 2)), jnp.float32)
+    out = block(x, training=False)
+    assert out.shape == (2, 4, 4, 4)
+    np.testing.assert_array_equal(out[..., :2], x[:, ::2, ::2])
+    assert not out[..., 2:].any()
+
+
+@pytest.mark.parametrize("depth", [2, 18, 109, -4])
+def test_a_depth_that_is_not_6n_and_2(depth):
+    with pytest.raises(ValueError, match=f"expected a depth of 6n [+] 2, such as 20 or 110, got {depth}"):
+        resnet_6n2(depth)
 
 
 @pytest.mark.parametrize(("make", "shape", "count"), PUBLISHED)
