@@ -69,7 +69,7 @@ def bench(
             result = sweep.sweep(console, smoke=smoke, rounds=count)
         case "train":
             result = train.train(console, smoke=smoke, rounds=count)
-        case "minimize":
+        case _:  # "minimize"
             result = minimize.minimize(console, smoke=smoke, rounds=count)
     if smoke:
         result.notes.append("Smoke sizes: the numbers mean nothing.")
