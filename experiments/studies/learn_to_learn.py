@@ -99,7 +99,6 @@ TIERS: dict[TierName, LearnToLearn] = {
         ),
         learners=(
             Learner("Learned MLP", UNIFORM, replace(SMALL, tuned=True)),
-            Learner("Learned LSTM", UNIFORM, replace(SMALL, network="lstm")),
             Learner("Learned MLP", DIGITS.name, replace(SMALL, tuned=True, problems=2, validation=2)),
         ),
         tests=(

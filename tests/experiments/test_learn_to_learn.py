@@ -129,11 +129,11 @@ def test_truncation_is_biased_and_evolution_is_not():
         return float(gradient @ exact / (exact @ exact))
 
     short = dataclasses.replace(RECIPE, window=2)
-    evolved = estimate(dataclasses.replace(short, pairs=4096, deviation=1e-3), tx, problems, key)
+    evolved = estimate(dataclasses.replace(short, pairs=1024, deviation=1e-3), tx, problems, key)
     truncated = estimate(short, tx, problems, key)
     print(along(evolved), along(truncated))
-    # 4,096 pairs: the noise along one direction is about sqrt(2 windows / pairs), less than 0.1.
-    assert abs(along(evolved) - 1) < 0.2
+    # The noise along one direction is about sqrt(2 windows / pairs), 0.1.
+    assert abs(along(evolved) - 1) < 0.3
     assert abs(along(truncated) - 1) > 0.3
 
 
