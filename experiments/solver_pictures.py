@@ -53,7 +53,7 @@ def training(results: xr.Dataset) -> Figure:
     models = [str(name) for name in one.model.values]
     settings = [str(name) for name in one.optimizer.values]
     families = list(dict.fromkeys(name.partition(" (")[0] for name in settings))
-    figure = Figure(figsize=(11, 1.0 + 3.0 * len(models)), layout="constrained")
+    figure = Figure(figsize=(11, 1.0 + 3.6 * len(models)), layout="constrained")
     grid = figure.subplots(len(models), len(families), squeeze=False, sharex=True, sharey="row")
     for row, model in zip(grid, models, strict=True):
         for axes, family in zip(row, families, strict=True):
@@ -68,7 +68,8 @@ def training(results: xr.Dataset) -> Figure:
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5), numticks=12))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter("")
-            axes.legend(frameon=False, fontsize="small")
+            # Below the panel: inside, one of the lines passes everywhere.
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize="small")
         row[0].set_ylabel("training loss, nats")
     return figure
 

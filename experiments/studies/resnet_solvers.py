@@ -71,7 +71,7 @@ TIERS: dict[TierName, Solvers] = {
     ),
     "cpu": Solvers(
         {"ResNet-20, width 4": resnet_6n2(20, 4)}, epochs=6, seeds=3, grid=Grid(-2, 0, per_decade=1),
-        tuning=Stage(epochs=3, seeds=1), mode="map", estimate="15 minutes", train_size=2048, test_size=2000, shrink=2,
+        tuning=Stage(epochs=3, seeds=1), mode="map", estimate="half an hour", train_size=2048, test_size=2000, shrink=2,
         scale="ResNet-20 of width 4 of 16, 2,048 of 50,000 images, of 16x16 pixels, for 6 of 200 epochs (the rate "
         "drops after 40 % and 60 % of them, as in the original), 2,000 test images; rates of the fair form tuned with "
         "1 seed over 3 epochs",
