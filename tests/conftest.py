@@ -26,6 +26,21 @@ install_import_hook("gradtx", f"{annotations.__name__}.{annotations.checked.__na
 # Traces and programs are many objects that live long: looking through them again and again is a sixth of the time.
 gc.set_threshold(200_000, 50, 1000)
 
+# Each compiled program is mapped into memory in several pieces. Linux allows a process 65,530 of them, and beyond that
+# the compiler aborts, which a worker comes near to in the course of all tests.
+MOST_MAPPINGS, LOOK_EVERY = 40_000, 50
+MAPPINGS = pathlib.Path("/proc/self/maps")
+_ran = 0
+
+
+def pytest_runtest_teardown() -> None:
+    """Forget compiled programs before there are too many."""
+    global _ran
+    _ran += 1
+    if _ran % LOOK_EVERY == 0 and MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
+
 
 @pytest.fixture
 def x64():

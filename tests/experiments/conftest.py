@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import data, idx
 from experiments.data import Dataset, Examples
 from experiments.models import softmax_regression
 from experiments.train import Problem
@@ -29,6 +30,14 @@ def decoded(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "decoded"
     monkeypatch.setenv("GRADTX_CACHE", str(place))
     return place
+
+
+@pytest.fixture
+def fashion_files() -> pathlib.Path:
+    """Fashion-MNIST where Debian's package or the variable has it; without it the test is skipped, and says so."""
+    if not idx.find([data.fashion_mnist_files()]):
+        pytest.skip(f"no Fashion-MNIST in {data.fashion_mnist_files()}: set {data.FASHION_MNIST_VARIABLE}")
+    return data.fashion_mnist_files()
 
 
 def examples(count: int, seed: int) -> Examples:

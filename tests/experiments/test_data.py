@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from experiments import data, idx
+from experiments import data
 from experiments.errors import ExperimentError
 
 # Per class, from the data sets' own documentation.
@@ -94,14 +94,6 @@ def test_mnist_with_damaged_records_is_refused(tfds_dir, tmp_path, cache):
 
 def per_class(*parts):
     return np.bincount(np.concatenate([np.asarray(part.labels) for part in parts])).tolist()
-
-
-@pytest.fixture
-def fashion_files():
-    """Fashion-MNIST where Debian's package or the variable has it; without it the test is skipped, and says so."""
-    if not idx.find([data.fashion_mnist_files()]):
-        pytest.skip(f"no Fashion-MNIST in {data.fashion_mnist_files()}: set {data.FASHION_MNIST_VARIABLE}")
-    return data.fashion_mnist_files()
 
 
 @pytest.mark.slow

@@ -64,7 +64,9 @@ def test_runs_in_its_smallest_tier(name, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in STUDIES if name not in WITHOUT_DOWNLOAD])
-def test_runs_on_real_data_in_its_smallest_tier(name, tmp_path, capsys, monkeypatch, tfds_dir, decoded):
+def test_runs_on_real_data_in_its_smallest_tier(name, request, tmp_path, capsys, monkeypatch, tfds_dir, decoded):
+    if find(name).data == "fashion_mnist":
+        request.getfixturevalue("fashion_files")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tfds_dir))
     run_smoke(name, tmp_path, capsys)
 
