@@ -84,7 +84,7 @@ TIERS: dict[TierName, Landscape] = {
     ),
     "cpu": Landscape(
         train_size=5000, epochs=2, batch_size=50, moments=5, seeds=20, shown_images=500, shown_side=31,
-        line_points=81, measured_images=250, measured_side=17, estimate="7 minutes",
+        line_points=81, measured_images=250, measured_side=17, estimate="half an hour",
         scale="LeNet-5, 5,000 of the 50,000 training images, 2 epochs; surfaces on 500 of them, measured ones on 250",
     ),
     "accelerator": Landscape(
