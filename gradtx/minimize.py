@@ -166,7 +166,7 @@ def _checked(fun: Objective, params: Any, args: tuple[Any, ...]) -> Callable[[An
     if len(leaves) != 1 or leaves[0].shape != () or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
         came = ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves) or "nothing"
         raise TypeError(f"minimize: fun must return one real number, got {came}; take the mean or the sum")
-    return lambda params: fun(params, *args)
+    return lambda params: jnp.asarray(fun(params, *args))  # a constant objective may be Python's number
 
 
 def _largest(grad: Any, dtype: Any) -> jax.Array:

@@ -284,6 +284,21 @@ FILES = {
 }
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_weights_of_each_dtype_are_saved(dtype):
+    weights = jax.tree.map(lambda w: w.astype(dtype), learned.mlp_weights(jax.random.key(0)))
+    tx, file = learned.mlp(weights), io.BytesIO()
+    learned.save(file, tx)
+    file.seek(0)
+    assert set(np.load(file).files) == {"told", *(f"weights/{name}" for name in _names(weights))}
+    file.seek(0)
+    assert learned.load(file) == tx
+
+
+def _names(weights):
+    return ["/".join(key.key for key in path) for path, _ in jax.tree.leaves_with_path(weights)]
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_something_else_is_refused(name):
     make, message = FILES[name]

@@ -187,3 +187,8 @@ def test_a_tree_of_arrays_is_one_vector():
     tree = minimize(loss, start, lbfgs(), args=(matrix, target), max_steps=20)
     np.testing.assert_allclose(tree.value, whole.value, rtol=1e-2, atol=1e-7)
     assert tree.evaluations == whole.evaluations
+
+
+def test_a_constant_objective_has_converged():
+    found = gradtx.minimize(lambda x: 2.0, jnp.ones(2), gradtx.lbfgs())
+    assert (float(found.value), int(found.reason)) == (2.0, gradtx.Reason.CONVERGED)
