@@ -127,7 +127,8 @@ def _minimize(
 
     def judged(now: Minimum) -> Minimum:
         largest = _largest(now.grad, dtype)
-        reason = jnp.where(now.steps >= max_steps, Reason.MAX_STEPS, now.reason)
+        goes_on = now.reason == Reason.RUNNING  # a search that has failed in the last step says more
+        reason = jnp.where(goes_on & (now.steps >= max_steps), Reason.MAX_STEPS, now.reason)
         reason = jnp.where(jnp.isfinite(now.value) & jnp.isfinite(largest), reason, Reason.NOT_FINITE)
         reason = jnp.where(largest <= scalar(tol, dtype), Reason.CONVERGED, reason)
         return now._replace(reason=reason.astype(jnp.int32))

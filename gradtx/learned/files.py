@@ -46,7 +46,8 @@ def save(file: File, tx: GradientTransformation, **about: Any) -> None:
     foreign = {name: array.dtype.name for name, array in arrays.items() if array.dtype.isbuiltin != 1}
     arrays |= {name: arrays[name].view(f"u{arrays[name].itemsize}") for name in foreign}
     told = json.dumps({"config": config, "about": about, "dtypes": foreign})
-    np.savez(file, **{_TOLD: np.asarray(told)}, **arrays)
+    # Without `allow_pickle`, which NumPy 2.1 takes for an array's name.
+    np.savez(file, **{_TOLD: np.asarray(told)}, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def load(file: File) -> GradientTransformation:

@@ -232,6 +232,18 @@ def test_weights_can_be_mapped_over(tx):
         np.testing.assert_allclose(made[i], one.update(given, one.init(given))[0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("name", ["lstm", "mlp"])
+def test_a_batch_of_weights_wants_to_be_mapped_over(name, size):
+    fresh, make = {
+        "lstm": (learned.lstm_weights, learned.lstm),
+        "mlp": (learned.mlp_weights, learned.mlp),
+    }[name]
+    tx = make(jax.vmap(fresh)(jax.random.split(jax.random.key(0), size)))
+    with pytest.raises(ValueError, match=rf"{name}: `weights\['.*has shape \({size}, .*jax.vmap"):
+        tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+
+
 def test_state_of_another_shape_is_named():
     state = LSTM.init({"w": jnp.ones(3)})
     with pytest.raises(
