@@ -127,7 +127,8 @@ def _minimize(
 
     def judged(now: Minimum) -> Minimum:
         largest = _largest(now.grad, dtype)
-        reason = jnp.where(now.steps >= max_steps, Reason.MAX_STEPS, now.reason)
+        goes_on = now.reason == Reason.RUNNING  # a search that has failed in the last step says more
+        reason = jnp.where(goes_on & (now.steps >= max_steps), Reason.MAX_STEPS, now.reason)
         reason = jnp.where(jnp.isfinite(now.value) & jnp.isfinite(largest), reason, Reason.NOT_FINITE)
         reason = jnp.where(largest <= scalar(tol, dtype), Reason.CONVERGED, reason)
         return now._replace(reason=reason.astype(jnp.int32))
@@ -166,7 +167,7 @@ def _checked(fun: Objective, params: Any, args: tuple[Any, ...]) -> Callable[[An
     if len(leaves) != 1 or leaves[0].shape != () or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
         came = ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves) or "nothing"
         raise TypeError(f"minimize: fun must return one real number, got {came}; take the mean or the sum")
-    return lambda params: fun(params, *args)
+    return lambda params: jnp.asarray(fun(params, *args))  # a constant objective may be Python's number
 
 
 def _largest(grad: Any, dtype: Any) -> jax.Array:

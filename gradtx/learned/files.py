@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from .._core.config import from_config, to_config
-from .._core.encoding import encode_array
+from .._core.encoding import DTYPES, encode_array
 from .._core.transformation import GradientTransformation
 
 File = str | os.PathLike[str] | io.BufferedIOBase
@@ -40,9 +40,14 @@ def save(file: File, tx: GradientTransformation, **about: Any) -> None:
             f"say; got {tx!r}"
         )
     arrays = {f"{_PREFIX}{_joined(path)}": np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(weights)}
-    config = to_config(tx)
+    config = to_config(tx)  # which refuses arrays of objects
     del config["arguments"]["weights"]
-    np.savez(file, allow_pickle=False, **{_TOLD: np.asarray(json.dumps({"config": config, "about": about}))}, **arrays)
+    # NumPy's files know no bfloat16: what is not its own goes in as bits.
+    foreign = {name: array.dtype.name for name, array in arrays.items() if array.dtype.isbuiltin != 1}
+    arrays |= {name: arrays[name].view(f"u{arrays[name].itemsize}") for name in foreign}
+    told = json.dumps({"config": config, "about": about, "dtypes": foreign})
+    # Without `allow_pickle`, which NumPy 2.1 takes for an array's name.
+    np.savez(file, **{_TOLD: np.asarray(told)}, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def load(file: File) -> GradientTransformation:
@@ -98,7 +103,7 @@ def _read(file: File) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             told = json.loads(str(arrays[_TOLD][()]))
-            config, about = told["config"], told["about"]
+            config, about, foreign = told["config"], told["about"], told.get("dtypes", {})
             if not isinstance(about, dict) or not isinstance(config["arguments"], dict):
                 raise ValueError("its description is not what gradtx.learned.save writes")
             for name in sorted(set(arrays.files) - {_TOLD}):
@@ -106,7 +111,8 @@ def _read(file: File) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
                 inner = weights
                 for key in outer:
                     inner = inner.setdefault(key, {})
-                inner[last] = {"$array": {**encode_array(arrays[name], name), "kind": "jax"}}
+                array = arrays[name].view(DTYPES[foreign[name]]) if name in foreign else arrays[name]
+                inner[last] = {"$array": {**encode_array(array, name), "kind": "jax"}}
     except OSError:
         raise
     except Exception as error:  # what is no archive of arrays surfaces as many kinds

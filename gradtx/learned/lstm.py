@@ -14,7 +14,7 @@ from .._core.schedule import LearningRate
 from .._core.transformation import GradientTransformation, Transform, transformation
 from .._core.tree import leading_zeros, map_leaves
 from ..transforms.scale import scale_by_learning_rate
-from .network import Shapes, check_weights, dense, random_kernel, real_only
+from .network import Shapes, check_one, check_weights, dense, random_kernel, real_only
 
 LEAST_EXPONENT = 10.0
 """p of the preprocessing: entries below exp(-p) are told apart linearly. Andrychowicz et al., appendix A."""
@@ -124,6 +124,7 @@ def scale_by_lstm(weights: Weights, *, hidden: int = 20, layers: int = 2) -> Tra
         return ScaleByLSTMState(leading_zeros(real_only("lstm", params), 2 * layers * hidden))
 
     def update(updates: Any, state: ScaleByLSTMState, params: Any = None) -> tuple[Any, ScaleByLSTMState]:
+        check_one("lstm", weights, _shapes(hidden, layers))
         trees = [real_only("lstm", updates), state.memory]
         updates, memory = map_leaves(_lstm, trees, vectors=1, weights=weights, layers=layers)
         return updates, ScaleByLSTMState(memory)

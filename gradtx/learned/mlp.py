@@ -18,7 +18,7 @@ from .._core.transformation import GradientTransformation, Transform, transforma
 from .._core.tree import leading_zeros, map_leaves, zeros_like
 from ..transforms.bias_correction import correction
 from ..transforms.scale import scale_by_learning_rate
-from .network import Shapes, check_weights, dense, random_kernel, real_only
+from .network import Shapes, check_one, check_weights, dense, random_kernel, real_only
 
 DECAYS = (0.1, 0.5, 0.9, 0.98)
 """Where the averages' decays begin, before they are trained: from the last gradient to the last fifty."""
@@ -162,6 +162,7 @@ def scale_by_mlp(weights: Weights, *, hidden: int = 16) -> Transform:
         return ScaleByMLPState(jnp.zeros([], jnp.int32), zeros_like(real), leading_zeros(real, len(DECAYS)))
 
     def update(updates: Any, state: ScaleByMLPState, params: Any = None) -> tuple[Any, ScaleByMLPState]:
+        check_one("mlp", weights, _shapes(hidden))
         count, dtype = safe_increment(state.count), step_dtype(updates)
         step = _of_step(weights, count, dtype)
         trees = [real_only("mlp", updates), state.nu, state.mu]

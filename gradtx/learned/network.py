@@ -65,5 +65,17 @@ def check_weights(owner: str, weights: Any, shapes: Shapes, mend: str) -> None:
             )
 
 
+def check_one(owner: str, weights: Any, shapes: Shapes) -> None:
+    """Raise ValueError for a batch of weights where one network is to be run."""
+    wanted = {jax.tree_util.keystr(path): shape for path, shape in _leaves(shapes)}
+    for path, leaf in jax.tree.leaves_with_path(weights):
+        where = jax.tree_util.keystr(path)
+        if leaf.ndim > len(shape := wanted[where]):
+            raise ValueError(
+                f"{owner}: `weights{where}` has shape {leaf.shape}, expected one of {shape}. To run several networks "
+                "at once, map over them: jax.vmap(step, in_axes=(gradtx.batch_axes(tx), ...))(tx, ...)"
+            )
+
+
 def _leaves(shapes: Shapes) -> list[tuple[Any, Any]]:
     return jax.tree.leaves_with_path(shapes, is_leaf=lambda node: isinstance(node, tuple))

@@ -36,7 +36,8 @@ def solve(product: Product, target: Any, rtol: jax.Array, most: int) -> tuple[An
     """An x with A x = `target`, within `rtol` of the target's norm, from 0.
 
     Every step lowers x'Ax / 2 - x'target. Where a direction has no positive curvature, x stays what it was before; if
-    that is 0, it is the target itself: minus a gradient. Derivatives are those of the exact solution.
+    that is 0, it is the target itself: minus a gradient. Derivatives are those of the
+    exact solution, by systems with A that are solved as roughly as this one.
 
     Args:
         product: `v -> A v`, linear and symmetric.

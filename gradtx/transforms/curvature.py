@@ -24,8 +24,16 @@ def check_real(owner: str, tree: Any) -> None:
 
 
 def check_aligned(updates: Any, params: Any) -> None:
-    """Raise ValueError, with the path, where updates are not of the params' structure and shapes."""
-    aligned(("updates", "params"), (updates, params), 0)
+    """Raise ValueError, with the path, where updates are not of the params' structure and shapes, `None` included."""
+    _, rows, _ = aligned(("updates", "params"), (updates, params), 0)
+    if any(update is None for update, _ in rows):
+        is_none = jax.tree.map(lambda u, p: u is None and p is not None, updates, params, is_leaf=lambda x: x is None)
+        path = next(path for path, here in jax.tree.leaves_with_path(is_none) if here)
+        where = jax.tree_util.keystr(path)
+        raise ValueError(
+            f"updates{where} is None, but params{where} is not; second derivatives are of whole params. Let the "
+            "objective close over what stays as it is"
+        )
 
 
 def hessian_product(value_fn: Callable[[Any], jax.Array], params: Any) -> Product:

@@ -66,7 +66,7 @@ def scale_by_newton_cg(max_cg_steps: int = 100, damping: NonNegative = 0.0, rtol
 
     State: `NewtonCGState`, 2 copies of the parameters (float32 for half precision). Units: parameter squared over
     objective, times the gradient's. Not negated; updates and gradient have a positive inner product. Derivatives are
-    those of the exact solution.
+    those of the exact solution, by systems that are solved as roughly as this one: for exact ones let `rtol` be 0.
 
     Extra arguments: `value` at params, and `value_fn`, a pure function of params, twice differentiable (forward over
     reverse).

@@ -232,6 +232,18 @@ def test_weights_can_be_mapped_over(tx):
         np.testing.assert_allclose(made[i], one.update(given, one.init(given))[0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("name", ["lstm", "mlp"])
+def test_a_batch_of_weights_wants_to_be_mapped_over(name, size):
+    fresh, make = {
+        "lstm": (learned.lstm_weights, learned.lstm),
+        "mlp": (learned.mlp_weights, learned.mlp),
+    }[name]
+    tx = make(jax.vmap(fresh)(jax.random.split(jax.random.key(0), size)))
+    with pytest.raises(ValueError, match=rf"{name}: `weights\['.*has shape \({size}, .*jax.vmap"):
+        tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+
+
 def test_state_of_another_shape_is_named():
     state = LSTM.init({"w": jnp.ones(3)})
     with pytest.raises(
@@ -282,6 +294,21 @@ FILES = {
     "no weights": (lambda: archive(told=told()), r"`weights\['layer_0'\]\['bias'\]` is missing. Make weights with"),
     "another factory": (lambda: archive(told=told(name="os.system")), "nothing is registered as 'os.system'"),
 }
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_weights_of_each_dtype_are_saved(dtype):
+    weights = jax.tree.map(lambda w: w.astype(dtype), learned.mlp_weights(jax.random.key(0)))
+    tx, file = learned.mlp(weights), io.BytesIO()
+    learned.save(file, tx)
+    file.seek(0)
+    assert set(np.load(file).files) == {"told", *(f"weights/{name}" for name in _names(weights))}
+    file.seek(0)
+    assert learned.load(file) == tx
+
+
+def _names(weights):
+    return ["/".join(key.key for key in path) for path, _ in jax.tree.leaves_with_path(weights)]
 
 
 @pytest.mark.parametrize("name", FILES)

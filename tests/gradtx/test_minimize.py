@@ -1,6 +1,7 @@
 """L-BFGS, its line search and `minimize`: against scipy and optax, in closed form, and where there is no minimum."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -187,3 +188,14 @@ def test_a_tree_of_arrays_is_one_vector():
     tree = minimize(loss, start, lbfgs(), args=(matrix, target), max_steps=20)
     np.testing.assert_allclose(tree.value, whole.value, rtol=1e-2, atol=1e-7)
     assert tree.evaluations == whole.evaluations
+
+
+def test_a_constant_objective_has_converged():
+    constant: Any = lambda x: 2.0  # noqa: E731
+    found = gradtx.minimize(constant, jnp.ones(2), gradtx.lbfgs())
+    assert (float(found.value), int(found.reason)) == (2.0, gradtx.Reason.CONVERGED)
+
+
+def test_a_search_that_fails_in_the_last_step_says_so():
+    found = gradtx.minimize(lambda x: -jnp.sum(x), jnp.ones(2), gradtx.lbfgs(), max_steps=1)
+    assert int(found.reason) == gradtx.Reason.UNBOUNDED

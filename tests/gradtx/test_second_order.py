@@ -366,3 +366,24 @@ def test_trees_with_holes_without_leaves_and_of_half_precision(tx):
     half = minimize(lambda x: jnp.sum(jnp.square(x.astype(jnp.float32) - 1)), jnp.zeros(2, jnp.bfloat16), tx)
     assert half.reason == Reason.CONVERGED
     assert half.params.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        gradtx.scale_by_newton(),
+        gradtx.scale_by_newton_cg(),
+        gradtx.scale_by_gauss_newton_cg(),
+        gradtx.scale_by_stochastic_lbfgs(),
+    ],
+    ids=lambda tx: type(tx).__name__,
+)
+def test_a_parameter_without_a_gradient_is_refused_by_name(tx):
+    params = {"a": jnp.ones(2), "b": jnp.ones(3), "c": None}
+
+    def value_fn(params):
+        return jnp.sum(params["a"] ** 2) + jnp.sum(params["b"] ** 2)
+
+    extra = {"value": value_fn(params), "value_fn": value_fn, "outputs_fn": lambda p: p, "loss_fn": value_fn}
+    with pytest.raises(ValueError, match=r"updates\['b'\] is None, but params\['b'\] is not"):
+        tx.update({**params, "b": None}, tx.init(params), params, **extra)
