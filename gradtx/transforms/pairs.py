@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from .._core.maths import nonzero
 from .._core.precision import step_dtype
-from .._core.tree import inner, zeros_like
+from .._core.tree import inner, leading_zeros
 from .._core.vectors import add_scaled, times
 
 
@@ -42,14 +42,10 @@ def check_size(owner: str, memory_size: int) -> None:
 def empty(params: Any, size: int) -> dict[str, Any]:
     """The fields of `Memory`, without a pair."""
     dtype = step_dtype(params)
-
-    def memory() -> Any:
-        return jax.tree.map(lambda p: jnp.broadcast_to(p[None], (size, *p.shape)), zeros_like(params))
-
     return {
         "pairs": jnp.zeros([], jnp.int32),
-        "diff_params_memory": memory(),
-        "diff_updates_memory": memory(),
+        "diff_params_memory": leading_zeros(params, size),
+        "diff_updates_memory": leading_zeros(params, size),
         "weights_memory": jnp.zeros([size], dtype),
         "scale": jnp.ones([], dtype),
     }
