@@ -21,7 +21,7 @@ def newton(
     saddle_free: bool = False,
     linesearch: TransformLike | None = None,
 ) -> GradientTransformation:
-    r"""Newton's method: $\theta_{t+1} = \theta_t - \alpha\, (H + \lambda I)^{-1} g$; saddle-free, with |H|.
+    r"""Newton's method: $\theta_{t+1} = \theta_t - \alpha\, (H + \lambda I)^{-1} g$; saddle-free, with $|H|$.
 
     `scale_by_newton`, `scale_by_learning_rate`, then the line search if there is one. For a few thousand parameters at
     most. Without a line search it converges quadratically to whatever point without slope is near; with one, such as
