@@ -33,7 +33,7 @@ gc.set_threshold(200_000, 50, 1000)
 
 # Each compiled program is mapped into memory in several pieces. Linux allows a process 65,530 of them, and beyond that
 # the compiler aborts, which a worker comes near to in the course of all tests.
-MOST_MAPPINGS, LOOK_EVERY = 40_000, 50
+MOST_MAPPINGS, LOOK_EVERY = 20_000, 5
 MAPPINGS = pathlib.Path("/proc/self/maps")
 _ran = 0
 
