@@ -14,15 +14,10 @@ from tests import annotations
 # that draw random numbers in a sixth; XLA's former emitters, which make less code, take a third off the rest. XLA's own
 # optimizations stay. Processes that tests start inherit this.
 QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-# Eight devices on two busy cores may wait long for one another; XLA ends the process after 40 seconds of it.
-PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_TO_COMPILE} {PATIENT}".strip()
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_TO_COMPILE}".strip()
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
-# One program after another: of two at once, each with sums over devices, some devices may wait in one and some in the
-# other, for ever.
-jax.config.update("jax_cpu_enable_async_dispatch", False)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
