@@ -111,6 +111,7 @@ def stopped(function, start, tx=None, **options):
     return Reason(int(found.reason)), found
 
 
+@pytest.mark.parametrize("tx", [lbfgs(), gradtx.newton_cg()], ids=["lbfgs", "newton_cg"])
 @pytest.mark.parametrize(
     ("function", "reason"),
     {
@@ -121,8 +122,8 @@ def stopped(function, start, tx=None, **options):
     }.values(),
     ids=["NaN", "flat", "unbounded", "a kink"],
 )
-def test_without_a_minimum_to_find_it_says_so(function, reason):
-    found, result = stopped(function, [1.0, 2.0], max_steps=10**4)
+def test_without_a_minimum_to_find_it_says_so(function, reason, tx):
+    found, result = stopped(function, [1.0, 2.0], tx, max_steps=10**4)
     assert found == reason
     assert result.evaluations < 1000
 
