@@ -28,6 +28,8 @@ from experiments.unrolling import curves, draw
 
 AWAY = ("Momentum", "Adam", "Learned MLP", "Learned LSTM", "MLP, scaled")
 """Who is transferred: the others' story is told at home."""
+BEGIN = ("Momentum", "Adam")
+"""As what a learned optimizer may begin."""
 RETUNED = "Adam (retuned)"
 """Adam tuned for the test itself, as somebody would who does not trust a transfer."""
 KEPT_EVERY = 5.0
@@ -78,10 +80,9 @@ class HeldOut:
     problems: int
     longer: int = 0
 
-    @property
-    def length(self) -> int:
-        """Steps that are run."""
-        return max(self.steps, self.longer)
+    def length(self, method: str) -> int:
+        """Steps that a method is run for."""
+        return max(self.steps, self.longer) if method in NAMES else self.steps
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,16 @@ class LearnToLearn:
         home = self.home(test.home)
         return (test.task, test.steps) != (home.task, home.steps)
 
+    def alike(self, test: HeldOut) -> list[HeldOut]:
+        """The tests that differ from this one by their steps at most: they share their runs."""
+        return [
+            one for one in self.tests if (one.home, one.task, one.problems) == (test.home, test.task, test.problems)
+        ]
+
+    def length(self, test: HeldOut, method: str) -> int:
+        """Steps of a method's runs, which `alike` tests share."""
+        return test.length(method) if method == RETUNED else max(one.length(method) for one in self.alike(test))
+
 
 def expected(tier: LearnToLearn) -> dict[str, float]:
     """The parts, and about how many steps of a user's training each makes."""
@@ -129,14 +140,13 @@ def expected(tier: LearnToLearn) -> dict[str, float]:
             trials = tier.home(test.home).trials
             costs[_retuning(test)] = float(trials.count * trials.problems * test.steps)
         for method in methods(tier, test):
-            costs[_part(tier, test, method)] = float(test.problems * test.length)
+            costs[_part(tier, test, method)] = float(test.problems * tier.length(test, method))
     return costs
 
 
 def _part(tier: LearnToLearn, test: HeldOut, method: str) -> str:
-    """A test that differs from its home by its steps alone shares the runs of home."""
-    is_shared = test.task == tier.home(test.home).task and method != RETUNED
-    return f"test/{test.home}/{test.task.name if is_shared else test.name}/{method}"
+    shared = test if method == RETUNED else tier.alike(test)[0]
+    return f"test/{test.home}/{shared.name}/{method}"
 
 
 def _retuning(test: HeldOut) -> str:
@@ -210,18 +220,16 @@ def _train_images(context: Context, task: Task) -> Examples | None:
     return None if dataset is None else dataset.train
 
 
-def _beginning(tuned: Mapping[str, xr.Dataset]) -> Beginning:
-    """The better of tuned Momentum and tuned Adam, by the loss that tuning saw."""
-    name = min(("Momentum", "Adam"), key=lambda name: float(tuned[name].loss.min()))
-    one = choose(tuned[name])
-    return Beginning(one.rate, one.second, name == "Adam")
+def _beginnings(tuned: Mapping[str, xr.Dataset]) -> tuple[Beginning, ...]:
+    """Tuned Momentum and tuned Adam."""
+    return tuple(Beginning(one.rate, one.second, name == "Adam") for name in BEGIN for one in [choose(tuned[name])])
 
 
 def _learned(tier: LearnToLearn, learner: Learner, context: Context, tuned: Mapping[str, xr.Dataset]) -> xr.Dataset:
     task, recipe, progress = tier.home(learner.home).task, learner.recipe, context.progress
     name = f"meta/{learner.label}"
     progress.describe(name)
-    begins = _beginning(tuned) if recipe.tuned else None
+    begins = _beginnings(tuned) if recipe.tuned else ()
     trainer = Trainer(task, recipe, tier.seed, _train_images(context, task), begins)
     cost = expected(tier)[name] / recipe.iterations
     advanced = 0
@@ -312,10 +320,9 @@ def _tested(
     for name in methods(tier, test):
         part = _part(tier, test, name)
         context.progress.describe(part)
-        runs[name] = context.store.part(part, lambda _, name=name: _run(tier, test, tx_of(name), images))
+        runs[name] = context.store.part(part, lambda _, name=name: _run(tier, test, name, tx_of(name), images))
         context.progress.advance(costs[part])
-    losses = np.stack([one.loss.values for one in runs.values()])
-    here = losses[:, :, : test.steps + 1]
+    here = np.stack([one.loss.values[:, : test.steps + 1] for one in runs.values()])
     joined = xr.Dataset(
         {
             "final_loss": (("optimizer", "problem"), here[:, :, -1]),
@@ -329,7 +336,7 @@ def _tested(
         },
     )  # fmt: skip
     who = "" if tier.is_transfer(test) else min(NAMES, key=lambda name: here[list(runs).index(name), :, -1].mean())
-    curve = losses[list(runs).index(who)].mean(0) if who else np.full(1, np.nan)
+    curve = runs[who].loss.values.mean(0) if who else np.full(1, np.nan)
     return joined.assign(
         longer_loss=("longer_step", curve), longer_method=who, home=test.home, is_transfer=tier.is_transfer(test)
     ).assign_coords(longer_step=np.arange(len(curve)))
@@ -344,12 +351,14 @@ def _retuned(tier: LearnToLearn, test: HeldOut, context: Context, adam: HandMade
     return tried
 
 
-def _run(tier: LearnToLearn, test: HeldOut, tx: gradtx.GradientTransformation, images: Examples | None) -> xr.Dataset:
+def _run(
+    tier: LearnToLearn, test: HeldOut, method: str, tx: gradtx.GradientTransformation, images: Examples | None
+) -> xr.Dataset:
     """The losses of one method, and how long a step of one problem took, beside those that run side by side with it."""
-    longest = max(one.length for one in tier.tests if (one.home, one.task) == (test.home, test.task))
+    length = tier.length(test, method)
     problems = draw(test.task, _key(tier, 1), test.problems)
-    ready = curves.lower(test.task, tx, problems, images, longest).compile()
+    ready = curves.lower(test.task, tx, problems, images, length).compile()
     begun = time.perf_counter()
     losses = np.asarray(jax.block_until_ready(ready(tx, problems, images)))
-    seconds = (time.perf_counter() - begun) / (test.problems * longest)
+    seconds = (time.perf_counter() - begun) / (test.problems * length)
     return xr.Dataset({"loss": (("problem", "step"), losses), "step_seconds": seconds})

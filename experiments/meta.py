@@ -57,8 +57,8 @@ class Recipe:
         deviation: Of their perturbations.
         scaling: Random scaling: each parameter is multiplied by exp(u), u uniform in [-scaling, scaling] (Lv et al.,
             2017). 0 is none.
-        tuned: Whether it begins as the better of tuned Momentum and tuned Adam; a test of what can be learned beyond
-            tuning. Else from the network as it comes.
+        tuned: Whether it begins as tuned Momentum or tuned Adam; a test of what can be learned beyond tuning. Else from
+            the network as it comes.
         curriculum: Pairs of an iteration and a shorter horizon that holds until then.
         horizon: Steps of a training.
         every: Iterations after which the optimizer is validated.
@@ -147,18 +147,20 @@ class Trainer:
         recipe: How.
         seed: Of its first weights, and of all problems.
         examples: Images of its problems; None where the task has none.
-        begins: What it begins as; None: as it comes.
+        begins: What it may begin as: what does best on validation problems, as the network has it, which near the limit
+            of stability is not what was tuned. Empty: as it comes.
     """
 
     task: Task
     recipe: Recipe
     seed: int
     examples: Examples | None
-    begins: Beginning | None = None
+    begins: tuple[Beginning, ...] = ()
 
     def begin(self) -> Meta:
         """Before the first iteration."""
-        tx = self.recipe.fresh(self._key(0), self.begins)
+        starts = [self.recipe.fresh(self._key(0), one) for one in self.begins or (None,)]
+        tx = min(starts, key=self.validate) if len(starts) > 1 else starts[0]
         times = self.recipe.iterations // self.recipe.every
         return Meta(tx, self.recipe.meta_optimizer.init(tx), tx, np.full(times, np.nan, np.float32))
 
