@@ -134,7 +134,7 @@ def run(
     txs = plan.put(sweep.method.lanes(rates, sweep.problem.steps * sweep.epochs), RATE)
     wanted = plan.put(plan.wanted, *LANES)
     seeds, problem = plan.put(seeds, SEED), plan.put(sweep.problem)
-    runs = _begin(plan, txs, wanted, _initial(plan, sweep.problem.model, seeds))
+    runs = _begin(plan, txs, wanted, initials(plan, sweep.problem.model, seeds))
     now, done = Memory.blank(sweep, runs), 0
     keeper = Paced(checkpoint, SECONDS_BETWEEN_CHECKPOINTS)
     if (saved := keeper.load(now)) is not None:
@@ -143,7 +143,7 @@ def run(
         on_epochs(done)
     while done < sweep.epochs:
         start = time.perf_counter()
-        order = _draw(plan, problem, seeds, np.asarray(done, np.int32), stride)
+        order = orders(plan, problem, seeds, np.asarray(done, np.int32), stride)
         runs, curves = _advance(plan, problem, txs, now.runs, order)
         fill(now.curves, np.s_[..., done : done + stride], plan.cropped(fetch(curves)))
         fastest = np.minimum(now.fastest, time.perf_counter() - start)
@@ -187,12 +187,15 @@ def fill(whole: Curves | Tests, where: Any, part: Curves | Tests) -> None:
 
 
 @partial(jax.jit, static_argnames=("plan", "model"))
-def _initial(plan: Plan, model: Classifier, seeds: Seeds) -> Variables:
+def initials(plan: Plan, model: Classifier, seeds: Seeds) -> Variables:
+    """Where each seed starts."""
     return plan.spread(plan.each(lambda seed: initial(model, key_of(seed))), SEED, out=SEED)(seeds)
 
 
 @partial(jax.jit, static_argnames=("plan", "epochs"))
-def _draw(plan: Plan, problem: Problem, seeds: Seeds, first_epoch: Int[Array, ""], epochs: int) -> Order:
+def orders(plan: Plan, problem: Problem, seeds: Seeds, first_epoch: Int[Array, ""], epochs: int) -> Order:
+    """What each seed draws for these epochs."""
+
     def block(problem: Problem, seeds: Seeds, first_epoch: Int[Array, ""]) -> Order:
         return jax.vmap(lambda seed: draw(problem, key_of(seed), first_epoch, epochs))(seeds)
 
