@@ -293,8 +293,8 @@ def _derived(shown: StudyResults) -> tuple[dict[str, bytes], list[str]]:
     troubles, warning = [], findings.warning(shown)
     for one in shown.study.pictures:
         try:
-            files[f"{one.name}.svg"] = picture.render(one, shown.dataset, warning=warning).encode()
-            files[f"{one.name}.png"] = picture.render_png(one, shown.dataset, warning=warning)
+            svg, png = picture.render_both(one, shown.dataset, warning)
+            files |= {f"{one.name}.svg": svg, f"{one.name}.png": png}
         except Exception as error:  # the file may be older than the study's code, or a stranger's
             why = f"{findings.reason(error)}; {raised_at(error)}"
             troubles.append(f"the picture {one.name!r} of {shown.study.name} cannot be drawn ({why})")
