@@ -73,7 +73,7 @@ class Setting(NamedTuple):
 
     problem: minima.Problem
     least: Float[Array, ""]
-    excess: Float[Array, " seeds"]
+    excess: Float[np.ndarray, " seeds"]
     starts: Params
 
 
@@ -138,14 +138,11 @@ def _run(tier: Descents, context: Context, dataset: Dataset) -> xr.Dataset:
     rows: dict[Kind, dict[str, list[xr.Dataset]]] = {kind: {} for kind in descent_methods.METHODS}
     settings: dict[str, Setting] = {}
     for stage in TARGETS:
-        settings = {
-            "tuning": _setting(problem, best, stage, np.arange(tier.tuning_seeds)),
-            "final": _setting(problem, best, stage, FINAL_SEEDS_FROM + np.arange(tier.seeds)),
-        }
+        settings = _settings(tier, problem, best, stage)
         for kind, method in _all():
             rows[kind].setdefault(stage, []).append(_method(tier, context, settings, stage, kind, method))
     parts = [_joined(kind, stages) for kind, stages in rows.items()]
-    first = xr.Dataset({"first_excess": ("seed", np.asarray(settings["final"].excess))})
+    first = xr.Dataset({"first_excess": ("seed", settings["final"].excess)})
     return xr.merge([*parts, first, optimum.drop_vars(["bias", "kernel"]), solvers], combine_attrs="drop")
 
 
@@ -267,7 +264,7 @@ def _followed(
             method, setting.problem.args, rates, start, keys, tier.batch_size, looks, is_bare=is_bare
         )
     with np.errstate(invalid="ignore"):
-        left = (np.asarray(values) - float(setting.least)) / np.asarray(setting.excess)[which, None]
+        left = (np.asarray(values) - float(setting.least)) / setting.excess[which, None]
     return np.asarray(costs), left
 
 
@@ -330,6 +327,17 @@ def _solvers(problem: minima.Problem) -> xr.Dataset:
     return xr.Dataset({"evaluations": ("solver", list(found.values()))}, coords={"solver": list(found)})
 
 
+def _settings(tier: Descents, problem: minima.Problem, best: Params, stage: str) -> dict[str, Setting]:
+    """Of the runs that tune, and of the final ones."""
+    seeds = np.concatenate([np.arange(tier.tuning_seeds), FINAL_SEEDS_FROM + np.arange(tier.seeds)])
+    whole = _setting(problem, best, stage, seeds)
+    parts = {"tuning": slice(tier.tuning_seeds), "final": slice(tier.tuning_seeds, None)}
+    return {
+        use: whole._replace(excess=whole.excess[part], starts={name: leaf[part] for name, leaf in whole.starts.items()})
+        for use, part in parts.items()
+    }
+
+
 def _setting(problem: minima.Problem, best: Params, stage: str, seeds: np.ndarray) -> Setting:
     """Where the runs of a stage begin: at initial weights; or on the line from there to the optimum, near to it."""
     least = _value(problem.args, best)
@@ -351,5 +359,5 @@ def _setting(problem: minima.Problem, best: Params, stage: str, seeds: np.ndarra
             return excess, far
         return excess, at(jax.lax.fori_loop(0, 30, halve, (jnp.zeros(()), jnp.ones(())))[0])
 
-    excess, starts = jax.jit(lambda seeds: jax.lax.map(start, seeds))(jnp.asarray(seeds))
+    excess, starts = jax.device_get(jax.jit(lambda seeds: jax.lax.map(start, seeds))(jnp.asarray(seeds)))
     return Setting(problem, least, excess, starts)
