@@ -79,9 +79,7 @@ def run(tier: Batching, context: Context) -> xr.Dataset:
         context.progress.expect(cost)
     finals = [_size(tier, context, dataset, size) for size in tier.sizes]
     trained = finals[tier.sizes.index(min(tier.sizes, key=lambda size: abs(size - TRAINED_WITH)))].parameters.values
-    context.progress.describe("gradient noise")
-    noise = context.store.part("noise", lambda _: _noise(tier, dataset.train, trained))
-    context.progress.advance(1)
+    noise = context.part("noise", 1, lambda _: _noise(tier, dataset.train, trained))
     joined = xr.concat([final.drop_vars("parameters") for final in finals], "batch_size", join="outer")
     return xr.merge([joined.assign_coords(batch_size=list(tier.sizes)), noise], combine_attrs="drop")
 
@@ -102,25 +100,20 @@ def _tuning_name(size: int, rates: Sequence[float]) -> str:
 def _size(tier: Batching, context: Context, dataset: Dataset, size: int) -> xr.Dataset:
     """Tune one batch size, and follow its final runs."""
     problem = Problem(MODEL, size, dataset.train, dataset.validation)
-    progress = context.progress
 
     def train(rates: Sequence[float]) -> xr.Dataset:
-        name = _tuning_name(size, rates)
-        progress.describe(name)
         one = Sweep(
             problem, GRADIENT_DESCENT, rates, range(tier.tuning_seeds), tier.epochs, "vmap", len(tier.grid.rates)
         )
         if list(rates) != tier.grid.rates:
-            progress.expect(one.cost)
-        curves = context.store.part(name, lambda checkpoint: sweeps.run(one, checkpoint))
-        progress.advance(one.cost)
+            context.progress.expect(one.cost)
+        curves = context.part(_tuning_name(size, rates), one.cost, lambda kept: sweeps.run(one, kept))
         return curves.assign(validation_accuracy=-curves.validation_loss)  # tuning takes the highest
 
     tuned = tune(tier.grid, train)
     rate = np.nan if tuned.chosen is None else tuned.chosen
-    progress.describe(f"batch {size}/final")
-    final = context.store.part(f"batch {size}/final", lambda _: _follow(tier, dataset, size, rate))
-    progress.advance(float(tier.seeds * tier.epochs))
+    name = f"batch {size}/final"
+    final = context.part(name, expected(tier)[name], lambda _: _follow(tier, dataset, size, rate))
     return final.assign(learning_rate=rate, at_edge=tuned.edge is not None)
 
 

@@ -84,4 +84,4 @@ class Changes:
             raise ExperimentError(f"--l2 must be at least 0 and finite, got {self.l2}")
         for name in ("augment", "l2", "cosine", "defaults"):
             if getattr(self, name) and not isinstance(tier, Training):
-                raise ExperimentError(f"study {study.name!r} has no --{name}: it trains no model")
+                raise ExperimentError(f"study {study.name!r} has no --{name}: what it runs is fixed, but for its size")

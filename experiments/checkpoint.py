@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -16,11 +17,59 @@ from experiments.errors import one_line
 Tree = TypeVar("Tree")
 
 
-class Checkpoint:
-    """Keeps a pytree of arrays and how far the work is. Usage: `load` at the start, `save` as often as it is worth."""
+class Kept(Protocol):
+    """What keeps a pytree of arrays and how far the work is."""
+
+    def load(self, like: Tree) -> tuple[Tree, int] | None:
+        """What was saved last, and `done`; None where there is nothing that fits `like`."""
+        ...
+
+    def save(self, tree: Any, done: int, total: int) -> None:
+        """Keep `tree`, in place of what was saved before. So much of `total` is done."""
+        ...
+
+
+class Paced:
+    """A checkpoint that is written no more often than it is worth.
+
+    Args:
+        checkpoint: What is written; None keeps nothing.
+        seconds: From one time to the next, at least.
+    """
+
+    def __init__(self, checkpoint: Kept | None, seconds: float):
+        self._checkpoint, self._seconds, self._last = checkpoint, seconds, time.monotonic()
+
+    def load(self, like: Tree) -> tuple[Tree, int] | None:
+        """What the checkpoint has."""
+        return None if self._checkpoint is None else self._checkpoint.load(like)
+
+    def is_due(self, done: int, total: int) -> bool:
+        """Whether it is time to save, and the work is not done. All processes ask together, and get one answer."""
+        if self._checkpoint is None or done >= total:
+            return False
+        return distributed.agreed(time.monotonic() - self._last > self._seconds)
+
+    def save(self, tree: Any, done: int, total: int) -> None:
+        """When it is due."""
+        assert self._checkpoint is not None
+        self._checkpoint.save(tree, done, total)
+        self._last = time.monotonic()
+
+
+class OnDisk:
+    """A place on disk, from which what cannot be used is set aside."""
 
     def __init__(self, path: Path, say: Callable[[str], None]):
         self._path, self._say = path, say
+
+    def _set_aside(self, why: str, said: str) -> None:
+        aside = sealed.set_aside(self._path, why)
+        self._say(f"{said}; it is now {aside.name}, and its part begins again")
+
+
+class Checkpoint(OnDisk):
+    """Keeps a pytree of arrays and how far the work is. Usage: `load` at the start, `save` as often as it is worth."""
 
     def load(self, like: Tree) -> tuple[Tree, int] | None:
         """What was saved last: a tree with the structure of `like`, its leaves NumPy arrays, and `done`.
@@ -59,13 +108,9 @@ class Checkpoint:
                 return None
             _, saved = _unpack(content)
         except (sealed.DamagedError, NotCheckpointError) as error:
-            aside = sealed.set_aside(self._path, "damaged")
-            self._say(f"{one_line(error)}; it is now {aside.name}, and its part begins again")
-            return None
+            return self._set_aside("damaged", one_line(error))
         if [(a.shape, a.dtype) for a in saved] != [(a.shape, np.dtype(a.dtype)) for a in leaves]:
-            aside = sealed.set_aside(self._path, "other")
-            self._say(f"{self._path} is of another training; it is now {aside.name}, and its part begins again")
-            return None
+            return self._set_aside("other", f"{self._path} is of another training")
         return content
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from experiments import (
 )
 from experiments.changes import Changes
 from experiments.comparison import Training
-from experiments.errors import ExperimentError, explained
+from experiments.errors import ExperimentError, explained, raised_at
 from experiments.findings import StudyResults
 from experiments.progress import Progress
 from experiments.studies import STUDIES, TIERS, Study, find, find_tier
@@ -83,7 +83,7 @@ def run_study(
 
     Raises:
         ExperimentError: The study, the tier or the data set is not there, another run is at work on it, or results
-            cannot be written.
+            cannot be written; or they are, but pictures of them cannot be drawn.
     """
     study = find(name)
     tier_name, tier = find_tier(study, tier_name)
@@ -167,14 +167,15 @@ def report_studies(console: Console, name: str | None, root: Path) -> None:
     """Print stored results, draw their pictures anew, and write the site.
 
     Raises:
-        ExperimentError: There are none, or the report cannot be written. Or some cannot be read; the report is then of
-            all others.
+        ExperimentError: There are none, or the report cannot be written. Or some cannot be read, or some pictures
+            cannot be drawn; the report is then of all others.
     """
     asked = [find(name)] if name else list(STUDIES.values())
     stored, damaged = _stored(asked, root)
+    troubles: list[str] = []
     for shown, directory in stored:
         summary.show(console, shown)
-        _write_derived(shown, directory, _say(console))
+        troubles += _write_derived(shown, directory)
         console.print(f"[bold]{escape(str(directory))}[/]\n", soft_wrap=True)
     if name and stored:
         stored, damaged = _stored(list(STUDIES.values()), root)
@@ -185,8 +186,8 @@ def report_studies(console: Console, name: str | None, root: Path) -> None:
         front = site.write_site(pages, root / SITE, list(STUDIES.values()), damaged)
         console.print("The report, with all claims at a glance:")
         console.print(str(front), style="bold", markup=False, soft_wrap=True)
-    if damaged:
-        raise ExperimentError("left out of the report: " + "; ".join(damaged))
+    if left_out := [*damaged, *troubles]:
+        raise ExperimentError("left out of the report: " + "; ".join(left_out))
 
 
 def show_status(console: Console, name: str | None, root: Path) -> None:
@@ -259,32 +260,45 @@ def _make_room(directory: Path, say: Callable[[str], None]) -> None:
 
 
 def _write(shown: StudyResults, directory: Path, say: Callable[[str], None]) -> None:
+    """All of it. Raises ExperimentError if pictures cannot be drawn, after the rest is written."""
     with _writing(directory), atomic.new_directory(directory) as staged:
         results.write(shown.dataset, staged)
-        for name, content in _derived(shown, say):
+        derived, troubles = _derived(shown)
+        for name, content in derived.items():
             (staged / name).write_bytes(content)
         _make_room(directory, say)
+    if troubles:  # these results are of the code that cannot draw them
+        raise ExperimentError(
+            f"the results are written to {directory}, but {'; '.join(troubles)}; when the code is mended: "
+            f"python -m experiments report {shown.study.name} --results {shlex.quote(str(directory.parent.parent))}"
+        )
 
 
-def _write_derived(shown: StudyResults, directory: Path, say: Callable[[str], None]) -> None:
-    """What is computed from the results; they stay untouched."""
+def _write_derived(shown: StudyResults, directory: Path) -> list[str]:
+    """What is computed from the results; they stay untouched. Returns why pictures cannot be drawn."""
+    derived, troubles = _derived(shown)
     with _writing(directory):
-        for name, content in _derived(shown, say):
+        for name, content in derived.items():
             with atomic.new_file(directory / name) as temporary:
                 temporary.write_bytes(content)
+    return troubles
 
 
-def _derived(shown: StudyResults, say: Callable[[str], None]) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of the files that are computed from the results."""
-    yield summary.JSON, summary.as_json(shown).encode()
-    yield summary.MARKDOWN, summary.as_markdown(shown).encode()
+def _derived(shown: StudyResults) -> tuple[dict[str, bytes], list[str]]:
+    """The files that are computed from the results, by name; and why pictures cannot be drawn."""
+    files = {
+        summary.JSON: summary.as_json(shown).encode(),
+        summary.MARKDOWN: summary.as_markdown(shown).encode(),
+    }
+    troubles, warning = [], findings.warning(shown)
     for one in shown.study.pictures:
         try:
-            warning = findings.warning(shown)
-            yield f"{one.name}.svg", picture.render(one, shown.dataset, warning=warning).encode()
-            yield f"{one.name}.png", picture.render_png(one, shown.dataset, warning=warning)
+            svg, png = picture.render_both(one, shown.dataset, warning)
+            files |= {f"{one.name}.svg": svg, f"{one.name}.png": png}
         except Exception as error:  # the file may be older than the study's code, or a stranger's
-            say(f"{shown.study.name}: the picture {one.name!r} cannot be drawn: {findings.reason(error)}")
+            why = f"{findings.reason(error)}; {raised_at(error)}"
+            troubles.append(f"the picture {one.name!r} of {shown.study.name} cannot be drawn ({why})")
+    return files, troubles
 
 
 def _writing(directory: Path) -> contextlib.AbstractContextManager[None]:

@@ -194,20 +194,15 @@ def _part(context: Context, name: str, one: Sweep, *, known: bool) -> xr.Dataset
     if np.isnan(one.rates).any():  # no rate is left to train with
         progress.advance(one.cost)
         return sweeps.untrained(one)
-    progress.describe(name)
-    lanes, before = one.cost / one.epochs, progress.done
 
     def on_epochs(epochs: float) -> None:
-        progress.advance(lanes * epochs)
+        progress.advance(one.cost / one.epochs * epochs)
 
     if one.mode == "shard":
         context.plan(data_parallel.plan(one))
-        result = context.store.sharded_part(name, lambda checkpoint: data_parallel.run(one, checkpoint, on_epochs))
-    else:
-        context.plan(str(one.plan))
-        result = context.store.part(name, lambda checkpoint: sweeps.run(one, checkpoint, on_epochs))
-    progress.advance(before + one.cost - progress.done)
-    return result
+        return context.sharded_part(name, one.cost, lambda kept: data_parallel.run(one, kept, on_epochs))
+    context.plan(str(one.plan))
+    return context.part(name, one.cost, lambda kept: sweeps.run(one, kept, on_epochs))
 
 
 def _name(model: str, method: Method, stage: str, rates: Sequence[float]) -> str:

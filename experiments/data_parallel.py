@@ -14,23 +14,24 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 import gradtx
-from experiments import distributed, train
+from experiments import train
+from experiments.checkpoint import Paced
 from experiments.data import Examples
 from experiments.errors import ExperimentError
 from experiments.lanes import place
 from experiments.models import Classifier
 from experiments.sharded import ShardedCheckpoint
-from experiments.sweep import Seed, Sweep, Tests, key_of, label, unknown
+from experiments.sweep import Memory, Seed, Sweep, fill, key_of, label, measure
 from experiments.train import Curves, Problem, Run
 
 BATCH = "batch"
@@ -49,16 +50,6 @@ class Deal:
         if len(examples.labels) % self.mesh.size:
             return examples
         return jax.lax.with_sharding_constraint(examples, NamedSharding(self.mesh, PartitionSpec(BATCH)))
-
-
-class _Progress(NamedTuple):
-    """All that must be remembered; what a checkpoint holds. Figures are NaN where they are not known yet."""
-
-    run: Run
-    curves: Curves
-    tests: Tests
-    seconds: Float[np.ndarray, ""]
-    fastest: Float[np.ndarray, ""]
 
 
 def over(devices: Sequence[Any], batch_size: int) -> Mesh:
@@ -95,29 +86,26 @@ def run(
     seeds = [put(np.uint32(seed)) for seed in sweep.seeds]
     lanes = len(seeds) * len(txs)
     total, done = lanes * sweep.epochs, 0
-    now = _Progress(begin(mesh, problem.model, txs[0], seeds[0]), *unknown(sweep), np.zeros(()), np.full((), np.inf))
-    if checkpoint is not None and (saved := checkpoint.load(now)) is not None:
+    now = Memory.blank(sweep, begin(mesh, problem.model, txs[0], seeds[0]))
+    keeper = Paced(checkpoint, SECONDS_BETWEEN_CHECKPOINTS)
+    if (saved := keeper.load(now)) is not None:
         now, done = saved
         on_epochs(done / lanes)
-    kept = time.monotonic()
     while done < total:
         start = time.perf_counter()
         (seed, rate), epoch = divmod(done // sweep.epochs, len(txs)), done % sweep.epochs
         tx = txs[rate]
-        before = now.run if epoch else begin(mesh, problem.model, tx, seeds[seed])
+        before = now.runs if epoch else begin(mesh, problem.model, tx, seeds[seed])
         after, curves = advance(mesh, problem, tx, before, seeds[seed], np.int32(epoch))
-        for whole, part in zip(now.curves, jax.device_get(curves), strict=True):
-            whole[seed, rate, epoch] = part
+        fill(now.curves, (seed, rate, epoch), jax.device_get(curves))
         fastest = np.minimum(now.fastest, time.perf_counter() - start)
         if test is not None and epoch + 1 in sweep.tested_at:
-            for whole, part in zip(now.tests, jax.device_get(_measure(problem, test, tx, after)), strict=True):
-                whole[seed, rate, list(sweep.tested_at).index(epoch + 1)] = part
+            measured = jax.device_get(_measure(problem, test, tx, after))
+            fill(now.tests, (seed, rate, list(sweep.tested_at).index(epoch + 1)), measured)
         done += 1
-        now = now._replace(run=after, seconds=now.seconds + (time.perf_counter() - start), fastest=fastest)
-        is_due = time.monotonic() - kept > SECONDS_BETWEEN_CHECKPOINTS
-        if checkpoint is not None and done < total and distributed.agreed(is_due):
-            checkpoint.save(now, done, total)
-            kept = time.monotonic()
+        now = now._replace(runs=after, seconds=now.seconds + (time.perf_counter() - start), fastest=fastest)
+        if keeper.is_due(done, total):
+            keeper.save(now, done, total)
         on_epochs(1 / lanes)
     return label(sweep, now.curves, now.tests, seconds=float(now.seconds), epoch_seconds=float(now.fastest))
 
@@ -142,12 +130,7 @@ def advance(
     return _whole(mesh, (run, jax.tree.map(lambda values: values[0], curves)))
 
 
-@jax.jit
-def _measure(problem: Problem, test: Examples, tx: gradtx.GradientTransformation, run: Run) -> Tests:
-    point = tx.eval_params(run.params, run.state)
-    train_loss, _ = train.evaluate(problem.model, point, run.stats, problem.train, share=problem.share)
-    loss, accuracy = train.evaluate(problem.model, point, run.stats, test, share=problem.share)
-    return Tests(*(jnp.where(run.diverged, jnp.nan, value) for value in (loss, accuracy, train_loss)))
+_measure = jax.jit(measure)
 
 
 def _whole(mesh: Mesh, tree: Any) -> Any:

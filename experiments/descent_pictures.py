@@ -26,6 +26,8 @@ BORROWED = {
 TITLES = {"full": "whole batches", "mini": "mini-batches"}
 FLOOR = 1e-13
 """Of the first excess: rounding, in float64."""
+MOST_SHOWN = 8.0
+"""Decades of effort: what took more, or diverged, is drawn there."""
 
 
 def look_of(name: str) -> Look:
@@ -92,9 +94,6 @@ def tuning(results: xr.Dataset) -> Figure:
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
     return figure
 
-
-MOST_SHOWN = 8.0
-"""Decades of effort: what took more, or diverged, is drawn there."""
 
 _CAPTION = (
     "What is left of the first excess over the optimum, by {}, far from it (above) and near to it (below), with whole "

@@ -73,7 +73,7 @@ class Setting(NamedTuple):
 
     problem: minima.Problem
     least: Float[Array, ""]
-    excess: Float[Array, " seeds"]
+    excess: Float[np.ndarray, " seeds"]
     starts: Params
 
 
@@ -98,12 +98,10 @@ def expected(tier: Descents) -> Mapping[str, float]:
     costs: dict[str, float] = {"optimum": 100.0, "solvers": 800.0}
     for stage in TARGETS:
         for kind, method in _all():
-            whole = _budget(tier, kind, stage)
             if method.is_tuned:
-                costs[_tuning_name(stage, kind, method, tier.grid.rates)] = (
-                    whole * len(tier.grid.rates) * tier.tuning_seeds
-                )
-            costs[f"{stage}/{kind}/{method.name}/final"] = whole * (tier.seeds + 1)
+                rates = tier.grid.rates
+                costs[_tuning_name(stage, kind, method, rates)] = _tuning_cost(tier, kind, stage, rates)
+            costs[_final_name(stage, kind, method)] = _budget(tier, kind, stage) * (tier.seeds + 1)
     return costs
 
 
@@ -120,30 +118,31 @@ def _tuning_name(stage: str, kind: Kind, method: Descent, rates: Sequence[float]
     return f"{stage}/{kind}/{method.name}/tuning/{rates[0]:g}-{rates[-1]:g}"
 
 
+def _final_name(stage: str, kind: Kind, method: Descent) -> str:
+    return f"{stage}/{kind}/{method.name}/final"
+
+
+def _tuning_cost(tier: Descents, kind: Kind, stage: str, rates: Sequence[float]) -> float:
+    return _budget(tier, kind, stage) * len(rates) * tier.tuning_seeds
+
+
 def _run(tier: Descents, context: Context, dataset: Dataset) -> xr.Dataset:
-    progress, store = context.progress, context.store
-    for cost in expected(tier).values():
-        progress.expect(cost)
+    costs = expected(tier)
+    for cost in costs.values():
+        context.progress.expect(cost)
     images = jnp.asarray(np.asarray(dataset.train.images).reshape(tier.train_size, -1), jnp.float64)
     problem = minima.softmax_problem(images, dataset.train.labels, tier.l2)
-    progress.describe("optimum")
-    optimum = store.part("optimum", lambda _: _optimum(problem))
-    progress.advance(100.0)
-    progress.describe("solvers")
-    solvers = store.part("solvers", lambda _: _solvers(problem))
-    progress.advance(800.0)
+    optimum = context.part("optimum", costs["optimum"], lambda _: _optimum(problem))
+    solvers = context.part("solvers", costs["solvers"], lambda _: _solvers(problem))
     best = {name: jnp.asarray(optimum[name].values) for name in ("bias", "kernel")}
     rows: dict[Kind, dict[str, list[xr.Dataset]]] = {kind: {} for kind in descent_methods.METHODS}
-    seeds: dict[str, Setting] = {}
+    settings: dict[str, Setting] = {}
     for stage in TARGETS:
-        seeds = {
-            "tuning": _setting(problem, best, stage, np.arange(tier.tuning_seeds)),
-            "final": _setting(problem, best, stage, FINAL_SEEDS_FROM + np.arange(tier.seeds)),
-        }
+        settings = _settings(tier, problem, best, stage)
         for kind, method in _all():
-            rows[kind].setdefault(stage, []).append(_method(tier, context, seeds, stage, kind, method))
+            rows[kind].setdefault(stage, []).append(_method(tier, context, settings, stage, kind, method))
     parts = [_joined(kind, stages) for kind, stages in rows.items()]
-    first = xr.Dataset({"first_excess": ("seed", np.asarray(seeds["final"].excess))})
+    first = xr.Dataset({"first_excess": ("seed", settings["final"].excess)})
     return xr.merge([*parts, first, optimum.drop_vars(["bias", "kernel"]), solvers], combine_attrs="drop")
 
 
@@ -157,31 +156,27 @@ def _joined(kind: Kind, stages: Mapping[str, list[xr.Dataset]]) -> xr.Dataset:
 
 
 def _method(
-    tier: Descents, context: Context, seeds: Mapping[str, Setting], stage: str, kind: Kind, method: Descent
+    tier: Descents, context: Context, settings: Mapping[str, Setting], stage: str, kind: Kind, method: Descent
 ) -> xr.Dataset:
     """Tune one method in one stage, follow its final runs, and time it."""
-    progress, store = context.progress, context.store
-    whole = _budget(tier, kind, stage)
+    budget = _budget(tier, kind, stage)
 
     def train(rates: Sequence[float]) -> xr.Dataset:
         name = _tuning_name(stage, kind, method, rates)
-        cost = whole * len(rates) * tier.tuning_seeds
-        progress.describe(name)
+        cost = _tuning_cost(tier, kind, stage, rates)
         if list(rates) != tier.grid.rates:
-            progress.expect(cost)
-        found = store.part(name, lambda _: _tuning(tier, seeds["tuning"], stage, kind, method, rates))
-        progress.advance(cost)
-        return found
+            context.progress.expect(cost)
+        return context.part(name, cost, lambda _: _tuning(tier, settings["tuning"], stage, kind, method, rates))
 
     chosen, edge, curves = float("nan"), False, None
     if method.is_tuned:
         tuned = tune(tier.grid, train)
         chosen = float("nan") if tuned.chosen is None else tuned.chosen
         edge, curves = tuned.edge is not None, -tuned.curves.validation_accuracy.isel(epoch=0).mean("seed")
-    name = f"{stage}/{kind}/{method.name}/final"
-    progress.describe(name)
-    final = store.part(name, lambda _: _final(tier, seeds["final"], kind, method, chosen, whole))
-    progress.advance(whole * (tier.seeds + 1))
+    name = _final_name(stage, kind, method)
+    final = context.part(
+        name, expected(tier)[name], lambda _: _final(tier, settings["final"], kind, method, chosen, budget)
+    )
     if curves is None:
         curves = xr.DataArray([np.nan], dims="learning_rate", coords={"learning_rate": [tier.grid.rates[0]]})
     # What is not recorded is NaN when stages are joined; so what is not finite must not be.
@@ -269,7 +264,7 @@ def _followed(
             method, setting.problem.args, rates, start, keys, tier.batch_size, looks, is_bare=is_bare
         )
     with np.errstate(invalid="ignore"):
-        left = (np.asarray(values) - float(setting.least)) / np.asarray(setting.excess)[which, None]
+        left = (np.asarray(values) - float(setting.least)) / setting.excess[which, None]
     return np.asarray(costs), left
 
 
@@ -332,6 +327,17 @@ def _solvers(problem: minima.Problem) -> xr.Dataset:
     return xr.Dataset({"evaluations": ("solver", list(found.values()))}, coords={"solver": list(found)})
 
 
+def _settings(tier: Descents, problem: minima.Problem, best: Params, stage: str) -> dict[str, Setting]:
+    """Of the runs that tune, and of the final ones."""
+    seeds = np.concatenate([np.arange(tier.tuning_seeds), FINAL_SEEDS_FROM + np.arange(tier.seeds)])
+    whole = _setting(problem, best, stage, seeds)
+    parts = {"tuning": slice(tier.tuning_seeds), "final": slice(tier.tuning_seeds, None)}
+    return {
+        use: whole._replace(excess=whole.excess[part], starts={name: leaf[part] for name, leaf in whole.starts.items()})
+        for use, part in parts.items()
+    }
+
+
 def _setting(problem: minima.Problem, best: Params, stage: str, seeds: np.ndarray) -> Setting:
     """Where the runs of a stage begin: at initial weights; or on the line from there to the optimum, near to it."""
     least = _value(problem.args, best)
@@ -353,5 +359,5 @@ def _setting(problem: minima.Problem, best: Params, stage: str, seeds: np.ndarra
             return excess, far
         return excess, at(jax.lax.fori_loop(0, 30, halve, (jnp.zeros(()), jnp.ones(())))[0])
 
-    excess, starts = jax.jit(lambda seeds: jax.lax.map(start, seeds))(jnp.asarray(seeds))
+    excess, starts = jax.device_get(jax.jit(lambda seeds: jax.lax.map(start, seeds))(jnp.asarray(seeds)))
     return Setting(problem, least, excess, starts)

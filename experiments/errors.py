@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
+
+_HERE = Path(__file__).parent
 
 
 class ExperimentError(Exception):
@@ -17,6 +21,14 @@ def one_line(error: BaseException) -> str:
         return f"{error.strerror}{where}"
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def raised_at(error: BaseException) -> str:
+    """Where in this code an exception came up, as `file, line n`; empty where it did not pass through it."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if _HERE in Path(frame.filename).parents:
+            return f"{Path(frame.filename).relative_to(_HERE.parent)}, line {frame.lineno}"
+    return ""
 
 
 @contextlib.contextmanager

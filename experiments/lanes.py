@@ -80,6 +80,10 @@ class Plan:
         """Both, with the last repeated."""
         return np.pad(seeds, (0, self.height - self.seeds), "edge"), np.pad(rates, (0, self.width - self.rates), "edge")
 
+    def cropped(self, tree: Any) -> Any:
+        """Arrays of all lanes, (seeds, rates, ...), without the padding."""
+        return jax.tree.map(lambda leaf: leaf[: self.seeds, : self.rates], tree)
+
     def __str__(self) -> str:
         how = "side by side (vmap)" if self.mode == "vmap" else "one after the other (map)"
         lanes = f"{self.seeds} x {self.rates} lanes (seeds x learning rates), {how}"

@@ -18,7 +18,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key
 
 import gradtx
-from experiments.checkpoint import Checkpoint
+from experiments.checkpoint import Checkpoint, Paced
 from experiments.data import Dataset, Examples
 from experiments.handmade import HAND_MADE, NAMES, HandMade, Trials, choose, of_arrays, tune
 from experiments.meta import Beginning, Meta, Recipe, Trainer
@@ -32,8 +32,8 @@ BEGIN = ("Momentum", "Adam")
 """As what a learned optimizer may begin."""
 RETUNED = "Adam (retuned)"
 """Adam tuned for the test itself, as somebody would who does not trust a transfer."""
-KEPT_EVERY = 5.0
-"""Seconds after which a checkpoint of meta-training is worth its writing."""
+SECONDS_BETWEEN_CHECKPOINTS = 5.0
+"""Of meta-training. What is lost at most: the running iteration, and the iterations of so many seconds."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,7 @@ def expected(tier: LearnToLearn) -> dict[str, float]:
         costs[f"meta/{learner.label}"] = 3.0 * learner.recipe.trainings * learner.recipe.horizon
     for home in tier.homes:
         for method in tier.hand_made:
-            costs[f"tuning/{home.task.name}/{method.name}"] = float(
-                home.trials.count * home.trials.problems * home.steps
-            )
+            costs[_tuning(home, method)] = float(home.trials.count * home.trials.problems * home.steps)
     for test in tier.tests:
         if tier.is_transfer(test) and tier.at_home(test) is None:
             trials = tier.home(test.home).trials
@@ -147,6 +145,10 @@ def expected(tier: LearnToLearn) -> dict[str, float]:
 def _part(tier: LearnToLearn, test: HeldOut, method: str) -> str:
     shared = test if method == RETUNED else tier.alike(test)[0]
     return f"test/{test.home}/{shared.name}/{method}"
+
+
+def _tuning(home: Home, method: HandMade) -> str:
+    return f"tuning/{home.task.name}/{method.name}"
 
 
 def _retuning(test: HeldOut) -> str:
@@ -228,34 +230,26 @@ def _beginnings(tuned: Mapping[str, xr.Dataset]) -> tuple[Beginning, ...]:
 def _learned(tier: LearnToLearn, learner: Learner, context: Context, tuned: Mapping[str, xr.Dataset]) -> xr.Dataset:
     task, recipe, progress = tier.home(learner.home).task, learner.recipe, context.progress
     name = f"meta/{learner.label}"
-    progress.describe(name)
     begins = _beginnings(tuned) if recipe.tuned else ()
     trainer = Trainer(task, recipe, tier.seed, _train_images(context, task), begins)
-    cost = expected(tier)[name] / recipe.iterations
-    advanced = 0
+    cost = expected(tier)[name]
 
     def train(checkpoint: Checkpoint) -> xr.Dataset:
-        nonlocal advanced
         # The seconds of former sittings are a part of what is kept.
         begun = (trainer.begin(), np.zeros((), np.float64))
-        kept = checkpoint.load(begun)
-        (meta, before), done = kept if kept else (begun, 0)
-        progress.advance(cost * done)
-        sitting = written = time.perf_counter()
+        keeper = Paced(checkpoint, SECONDS_BETWEEN_CHECKPOINTS)
+        (meta, before), done = keeper.load(begun) or (begun, 0)
+        progress.advance(cost * done / recipe.iterations)
+        sitting = time.perf_counter()
         for iteration in range(done, recipe.iterations):
             meta = trainer.advance(meta, iteration)
-            now = time.perf_counter()
-            if now - written > KEPT_EVERY and iteration + 1 < recipe.iterations:
-                checkpoint.save((meta, before + (now - sitting)), iteration + 1, recipe.iterations)
-                written = time.perf_counter()
-            progress.advance(cost)
-        advanced = recipe.iterations
+            if keeper.is_due(iteration + 1, recipe.iterations):
+                spent = before + (time.perf_counter() - sitting)
+                keeper.save((meta, spent), iteration + 1, recipe.iterations)
+            progress.advance(cost / recipe.iterations)
         return _of_meta(recipe, meta, float(before) + time.perf_counter() - sitting)
 
-    found = context.store.part(name, train)
-    if not advanced:
-        progress.advance(cost * recipe.iterations)
-    return found
+    return context.part(name, cost, train)
 
 
 def _of_meta(recipe: Recipe, meta: Meta, seconds: float) -> xr.Dataset:
@@ -280,15 +274,14 @@ def restored(recipe: Recipe, weights: np.ndarray) -> gradtx.GradientTransformati
 
 
 def _tuned(tier: LearnToLearn, home: Home, context: Context) -> dict[str, xr.Dataset]:
-    images = _train_images(context, home.task)
-    found = {}
+    images, costs, found = _train_images(context, home.task), expected(tier), {}
     for method in tier.hand_made:
-        name = f"tuning/{home.task.name}/{method.name}"
-        context.progress.describe(name)
-        found[method.name] = context.store.part(
-            name, lambda _, method=method: tune(home.task, method, home.trials, home.steps, _key(tier, 0), images)
-        )
-        context.progress.advance(expected(tier)[name])
+
+        def tuned(_: Checkpoint, method: HandMade = method) -> xr.Dataset:
+            return tune(home.task, method, home.trials, home.steps, _key(tier, 0), images)
+
+        name = _tuning(home, method)
+        found[method.name] = context.part(name, costs[name], tuned)
     return found
 
 
@@ -319,9 +312,7 @@ def _tested(
     runs = {}
     for name in methods(tier, test):
         part = _part(tier, test, name)
-        context.progress.describe(part)
-        runs[name] = context.store.part(part, lambda _, name=name: _run(tier, test, name, tx_of(name), images))
-        context.progress.advance(costs[part])
+        runs[name] = context.part(part, costs[part], lambda _, name=name: _run(tier, test, name, tx_of(name), images))
     here = np.stack([one.loss.values[:, : test.steps + 1] for one in runs.values()])
     joined = xr.Dataset(
         {
@@ -344,11 +335,12 @@ def _tested(
 
 def _retuned(tier: LearnToLearn, test: HeldOut, context: Context, adam: HandMade) -> xr.Dataset:
     name, trials = _retuning(test), tier.home(test.home).trials
-    context.progress.describe(name)
     images = _train_images(context, test.task)
-    tried = context.store.part(name, lambda _: tune(test.task, adam, trials, test.steps, _key(tier, 0), images))
-    context.progress.advance(expected(tier)[name])
-    return tried
+
+    def tuned(_: Checkpoint) -> xr.Dataset:
+        return tune(test.task, adam, trials, test.steps, _key(tier, 0), images)
+
+    return context.part(name, expected(tier)[name], tuned)
 
 
 def _run(

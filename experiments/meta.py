@@ -33,6 +33,10 @@ B2 = 0.99
 """Of the meta-optimizer, Adam: it should soon forget the gradients of a step over the limit."""
 
 
+Value = Callable[[gradtx.GradientTransformation, Running], tuple[Float[Array, ""], Running]]
+"""What a window's steps are worth with an optimizer, from where the trainings stand; and where they stand then."""
+
+
 class Beginning(NamedTuple):
     """A tuned hand-made optimizer that an MLP begins as: momentum, or Adam if `adaptive`."""
 
@@ -217,7 +221,11 @@ def _iterate(
     def window(carry: Any, turn: Any) -> tuple[Any, None]:
         tx, state, carried = carry
         weight, key = turn
-        gradient, carried = estimate(task, recipe, tx, carried, problems, examples, scales, steps, weight, key)
+
+        def value(tx: gradtx.GradientTransformation, running: Running) -> tuple[Float[Array, ""], Running]:
+            return objective(task, tx, running, problems, examples, steps, scales, weight)
+
+        gradient, carried = estimate(recipe, value, tx, carried, key)
         # Nothing is learned from a window in which the limit of what floats hold was passed.
         is_sound = jnp.isfinite(gradtx.global_norm(gradient))
         gradient = jax.tree.map(lambda g: jnp.where(is_sound, g, 0), gradient)
@@ -273,33 +281,19 @@ def _begun(recipe: Recipe, tx: gradtx.GradientTransformation, problems: Instance
 
 
 def _backpropagate(
-    task: Task,
-    recipe: Recipe,
-    tx: gradtx.GradientTransformation,
-    running: Running,
-    problems: Instance,
-    examples: Examples | None,
-    scales: Any,
-    window: int,
-    last: Float[Array, ""],
-    key: Key[Array, ""],
+    recipe: Recipe, value: Value, tx: gradtx.GradientTransformation, running: Running, key: Key[Array, ""]
 ) -> tuple[gradtx.GradientTransformation, Running]:
-    return jax.grad(lambda tx: objective(task, tx, running, problems, examples, window, scales, last), has_aux=True)(tx)
+    """The gradient over a window, in which what came before it is given; and where the trainings are after it."""
+    return jax.grad(value, has_aux=True)(tx, running)
 
 
 def _evolve(
-    task: Task,
-    recipe: Recipe,
-    tx: gradtx.GradientTransformation,
-    carried: tuple[Running, Any],
-    problems: Instance,
-    examples: Examples | None,
-    scales: Any,
-    window: int,
-    last: Float[Array, ""],
-    key: Key[Array, ""],
+    recipe: Recipe, value: Value, tx: gradtx.GradientTransformation, carried: tuple[Running, Any], key: Key[Array, ""]
 ) -> tuple[gradtx.GradientTransformation, tuple[Running, Any]]:
-    r"""$\hat g = \frac{1}{2 N \sigma^2} \sum_i \xi_i (L_i^+ - L_i^-)$; xi_i is the sum of a pair's perturbations."""
+    r"""$\hat g = \frac{1}{2 N \sigma^2} \sum_i \xi_i (L_i^+ - L_i^-)$; xi_i is the sum of a pair's perturbations.
+
+    Carried: the trainings of all copies, and these sums.
+    """
     running, sums = carried
     leaves, structure = jax.tree.flatten(tx)
     keys = jax.random.split(key, len(leaves))
@@ -309,9 +303,7 @@ def _evolve(
     ]
     noise = structure.unflatten(drawn)
     copies = jax.tree.map(lambda leaf, e: leaf[None] + jnp.concatenate([e, -e]), tx, noise)
-    losses, running = jax.vmap(
-        lambda tx, running: objective(task, tx, running, problems, examples, window, scales, last)
-    )(copies, running)
+    losses, running = jax.vmap(value)(copies, running)
     sums = jax.tree.map(jnp.add, sums, noise)
     difference = (losses[: recipe.pairs] - losses[recipe.pairs :]) / (2 * recipe.pairs * recipe.deviation**2)
     gradient = jax.tree.map(lambda s: jnp.tensordot(difference, s, 1), sums)

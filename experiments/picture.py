@@ -83,16 +83,22 @@ def styled(theme: Theme) -> Iterator[None]:
 def render(picture: Picture, dataset: xr.Dataset, theme: Theme = LIGHT, warning: str = "") -> str:
     """The picture as SVG, with the warning above it if there is one."""
     with styled(theme):
+        return _as_svg(_warned(picture.draw(dataset), warning))
+
+
+def render_both(picture: Picture, dataset: xr.Dataset, warning: str = "", dpi: int = 150) -> tuple[bytes, bytes]:
+    """SVG and PNG, for light pages, drawn and laid out once: that is most of the time."""
+    with styled(LIGHT):
         figure = _warned(picture.draw(dataset), warning)
-        svg = _save(figure, format="svg", metadata={"Date": None, "Creator": None}).decode()
-    # Outlines have their text beside them as a comment, where it may hold what XML must not.
-    return _NOT_XML.sub("", svg)
+        svg = _as_svg(figure)
+        figure.set_layout_engine("none")  # its parts stay where they are
+        return svg.encode(), _as_png(figure, dpi)
 
 
 def render_png(picture: Picture, dataset: xr.Dataset, theme: Theme = LIGHT, warning: str = "", dpi: int = 150) -> bytes:
     """The same as PNG, for where SVG is not shown."""
     with styled(theme):
-        return _save(_warned(picture.draw(dataset), warning), format="png", dpi=dpi, metadata={"Software": None})
+        return _as_png(_warned(picture.draw(dataset), warning), dpi)
 
 
 def size(svg: str) -> tuple[int, int]:
@@ -110,6 +116,16 @@ def _warned(figure: Figure, warning: str) -> Figure:
         colour = matplotlib.rcParams["ytick.color"]
         figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize="small", color=colour, parse_math=False)
     return figure
+
+
+def _as_svg(figure: Figure) -> str:
+    svg = _save(figure, format="svg", metadata={"Date": None, "Creator": None}).decode()
+    # Outlines have their text beside them as a comment, where it may hold what XML must not.
+    return _NOT_XML.sub("", svg)
+
+
+def _as_png(figure: Figure, dpi: int) -> bytes:
+    return _save(figure, format="png", dpi=dpi, metadata={"Software": None})
 
 
 def _save(figure: Figure, **how: Any) -> bytes:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ import jax
 import numpy as np
 
 from experiments import distributed, sealed
+from experiments.checkpoint import OnDisk
 from experiments.errors import one_line
 
 Tree = TypeVar("Tree")
@@ -27,11 +27,8 @@ SEAL = ".seal"
 _NAME = re.compile(r"(\d+)-of-(\d+)")
 
 
-class ShardedCheckpoint:
+class ShardedCheckpoint(OnDisk):
     """Keeps a pytree of arrays and how far the work is; what `Checkpoint` is for work that one process holds."""
-
-    def __init__(self, path: Path, say: Callable[[str], None]):
-        self._path, self._say = path, say
 
     def load(self, like: Tree) -> tuple[Tree, int] | None:
         """What was saved last, laid out over devices as `like` is, and `done`.
@@ -91,16 +88,14 @@ class ShardedCheckpoint:
             content = sealed.read(_seal_of(directory))
             told = json.loads(content or b"{}")
             if told.get("files") != _checksums(directory):
-                raise sealed.DamagedError(f"{directory} is damaged: its files do not have the checksums in its seal")
+                raise sealed.DamagedError(
+                    f"{self._path} is damaged: the files of {directory.name} do not have the checksums in its seal"
+                )
         except (sealed.DamagedError, ValueError, OSError) as error:
             return self._set_aside("damaged", one_line(error))
         if told.get("arrays") != _described(leaves):
-            return self._set_aside("other", f"{directory} is of another training")
+            return self._set_aside("other", f"{self._path} is of another training")
         return directory.name.encode()
-
-    def _set_aside(self, why: str, said: str) -> None:
-        aside = sealed.set_aside(self._path, why)
-        self._say(f"{said}; it is now in {aside.name}, and its part begins again")
 
 
 def _kept(leaves: list[Any]) -> list[Any]:

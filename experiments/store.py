@@ -50,7 +50,8 @@ class Store:
     def part(self, name: str, compute: Callable[[Checkpoint], xr.Dataset]) -> xr.Dataset:
         """The part's result, computed now if it is not there. `seconds` in its attributes says how long that took.
 
-        A part that was interrupted counts its seconds from when it was taken up again, and those before.
+        Of a part that was interrupted these are the seconds since it was taken up again, unless its result has
+        `seconds` of its own: those before are in its checkpoint then.
 
         Raises:
             ExperimentError: The files cannot be read or written.

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from experiments.data import Dataset
 from experiments.progress import Progress
-from experiments.store import Store
+from experiments.store import Checkpoint, ShardedCheckpoint, Store
 
 TierName = Literal["smoke", "cpu", "accelerator"]
 TIERS: tuple[TierName, ...] = get_args(TierName)
@@ -116,6 +116,27 @@ class Context:
     def named(self, name: str) -> Dataset:
         """The data set of that name, of those that the study names."""
         return next(one for one in (self.dataset, *self.others) if one is not None and one.name == name)
+
+    def part(self, name: str, cost: float, compute: Callable[[Checkpoint], xr.Dataset]) -> xr.Dataset:
+        """A part's result, which is kept or computed now; then so much of the work is done.
+
+        Args:
+            name: The part's.
+            cost: Its share of the progress. What `compute` does not advance on its way is added at the end.
+            compute: As `Store.part` has it.
+        """
+        return self._counted(name, cost, lambda: self.store.part(name, compute))
+
+    def sharded_part(self, name: str, cost: float, compute: Callable[[ShardedCheckpoint], xr.Dataset]) -> xr.Dataset:
+        """The same of work whose state is spread over processes."""
+        return self._counted(name, cost, lambda: self.store.sharded_part(name, compute))
+
+    def _counted(self, name: str, cost: float, found: Callable[[], xr.Dataset]) -> xr.Dataset:
+        self.progress.describe(name)
+        until = self.progress.done + cost
+        result = found()
+        self.progress.advance(until - self.progress.done)
+        return result
 
     def plan(self, plan: str) -> None:
         """Say how lanes will run, unless that was said before."""

@@ -19,8 +19,7 @@ import xarray as xr
 from jaxtyping import Array, Bool, Float, Int, Key
 
 import gradtx
-from experiments import distributed
-from experiments.checkpoint import Checkpoint
+from experiments.checkpoint import Checkpoint, Paced
 from experiments.data import Examples
 from experiments.lanes import RATE, SEED, Mode, Plan, fetch
 from experiments.methods import Method
@@ -94,14 +93,25 @@ class Tests(NamedTuple):
     full_train_loss: Float[Array, " tests"]
 
 
-class _Progress(NamedTuple):
-    """All that a sweep has to remember; what a checkpoint holds. Figures are NaN where they are not known yet."""
+class Memory(NamedTuple):
+    """All that a sweep has to remember; what a checkpoint holds. Figures are NaN where they are not known yet.
+
+    Attributes:
+        runs: Of all lanes side by side; where each runs over all devices, of the lane that is at work.
+        seconds: Of training so far, compilation and tests included.
+        fastest: Seconds of the fastest call, without tests.
+    """
 
     runs: Run
     curves: Curves
     tests: Tests
     seconds: Float[np.ndarray, ""]
     fastest: Float[np.ndarray, ""]
+
+    @classmethod
+    def blank(cls, sweep: Sweep, runs: Run) -> Memory:
+        """Before anything is trained."""
+        return cls(runs, *unknown(sweep), np.zeros(()), np.full((), np.inf))
 
 
 def run(
@@ -124,31 +134,26 @@ def run(
     txs = plan.put(sweep.method.lanes(rates, sweep.problem.steps * sweep.epochs), RATE)
     wanted = plan.put(plan.wanted, *LANES)
     seeds, problem = plan.put(seeds, SEED), plan.put(sweep.problem)
-    runs = _begin(plan, txs, wanted, _initial(plan, sweep.problem.model, seeds))
-    now = _Progress(runs, *unknown(sweep), np.zeros(()), np.full((), np.inf))
-    done = 0
-    if checkpoint is not None and (saved := checkpoint.load(now)) is not None:
+    runs = _begin(plan, txs, wanted, initials(plan, sweep.problem.model, seeds))
+    now, done = Memory.blank(sweep, runs), 0
+    keeper = Paced(checkpoint, SECONDS_BETWEEN_CHECKPOINTS)
+    if (saved := keeper.load(now)) is not None:
         now, done = saved
         now = now._replace(runs=plan.put(now.runs, *LANES))
         on_epochs(done)
-    kept = time.monotonic()
     while done < sweep.epochs:
         start = time.perf_counter()
-        order = _draw(plan, problem, seeds, np.asarray(done, np.int32), stride)
+        order = orders(plan, problem, seeds, np.asarray(done, np.int32), stride)
         runs, curves = _advance(plan, problem, txs, now.runs, order)
-        for whole, part in zip(now.curves, fetch(curves), strict=True):
-            whole[..., done : done + stride] = part[: plan.seeds, : plan.rates]
+        fill(now.curves, np.s_[..., done : done + stride], plan.cropped(fetch(curves)))
         fastest = np.minimum(now.fastest, time.perf_counter() - start)
         done += stride
         if sweep.test is not None and done in sweep.tested_at:
             measured = _measure(plan, problem, plan.put(sweep.test), txs, runs)
-            for whole, part in zip(now.tests, fetch(measured), strict=True):
-                whole[..., list(sweep.tested_at).index(done)] = part[: plan.seeds, : plan.rates]
+            fill(now.tests, np.s_[..., list(sweep.tested_at).index(done)], plan.cropped(fetch(measured)))
         now = now._replace(runs=runs, seconds=now.seconds + (time.perf_counter() - start), fastest=fastest)
-        is_due = time.monotonic() - kept > SECONDS_BETWEEN_CHECKPOINTS
-        if checkpoint is not None and done < sweep.epochs and distributed.agreed(is_due):
-            checkpoint.save(now._replace(runs=fetch(runs)), done, sweep.epochs)
-            kept = time.monotonic()
+        if keeper.is_due(done, sweep.epochs):
+            keeper.save(now._replace(runs=fetch(runs)), done, sweep.epochs)
         on_epochs(stride)
     lane_seconds = float(now.fastest) / (plan.rates * plan.seeds * stride)
     return label(sweep, now.curves, now.tests, seconds=float(now.seconds), epoch_seconds=lane_seconds)
@@ -172,16 +177,25 @@ def unknown(sweep: Sweep) -> tuple[Curves, Tests]:
     )
 
 
+def fill(whole: Curves | Tests, where: Any, part: Curves | Tests) -> None:
+    """Put what was found into the figures of all lanes."""
+    for into, found in zip(whole, part, strict=True):
+        into[where] = found
+
+
 # What depends on seeds alone is apart from what depends on the method: it is compiled once for all methods.
 
 
 @partial(jax.jit, static_argnames=("plan", "model"))
-def _initial(plan: Plan, model: Classifier, seeds: Seeds) -> Variables:
+def initials(plan: Plan, model: Classifier, seeds: Seeds) -> Variables:
+    """Where each seed starts."""
     return plan.spread(plan.each(lambda seed: initial(model, key_of(seed))), SEED, out=SEED)(seeds)
 
 
 @partial(jax.jit, static_argnames=("plan", "epochs"))
-def _draw(plan: Plan, problem: Problem, seeds: Seeds, first_epoch: Int[Array, ""], epochs: int) -> Order:
+def orders(plan: Plan, problem: Problem, seeds: Seeds, first_epoch: Int[Array, ""], epochs: int) -> Order:
+    """What each seed draws for these epochs."""
+
     def block(problem: Problem, seeds: Seeds, first_epoch: Int[Array, ""]) -> Order:
         return jax.vmap(lambda seed: draw(problem, key_of(seed), first_epoch, epochs))(seeds)
 
@@ -217,15 +231,17 @@ def _advance(
 @partial(jax.jit, static_argnames="plan")
 def _measure(plan: Plan, problem: Problem, test: Examples, txs: gradtx.GradientTransformation, runs: Run) -> Tests:
     def block(problem: Problem, test: Examples, txs: gradtx.GradientTransformation, runs: Run) -> Tests:
-        def lane(tx: gradtx.GradientTransformation, run: Run) -> Tests:
-            point = tx.eval_params(run.params, run.state)
-            train_loss, _ = evaluate(problem.model, point, run.stats, problem.train)
-            loss, accuracy = evaluate(problem.model, point, run.stats, test)
-            return Tests(*(jnp.where(run.diverged, jnp.nan, value) for value in (loss, accuracy, train_loss)))
-
-        return plan.each(lambda runs: plan.each(lane)(txs, runs))(runs)
+        return plan.each(lambda runs: plan.each(partial(measure, problem, test))(txs, runs))(runs)
 
     return plan.spread(block, None, None, RATE, LANES)(problem, test, txs, runs)
+
+
+def measure(problem: Problem, test: Examples, tx: gradtx.GradientTransformation, run: Run) -> Tests:
+    """The figures of one lane; NaN where it has diverged."""
+    point = tx.eval_params(run.params, run.state)
+    train_loss, _ = evaluate(problem.model, point, run.stats, problem.train, share=problem.share)
+    loss, accuracy = evaluate(problem.model, point, run.stats, test, share=problem.share)
+    return Tests(*(jnp.where(run.diverged, jnp.nan, value) for value in (loss, accuracy, train_loss)))
 
 
 def key_of(seed: Seed) -> Key[Array, ""]:

@@ -6,7 +6,6 @@ and a checkpoint is kept.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -16,8 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, PyTree
 
-from experiments import distributed
-from experiments.checkpoint import Checkpoint
+from experiments.checkpoint import Checkpoint, Paced
 from experiments.data import Examples
 from experiments.lanes import SEED, Plan, fetch
 from experiments.models import Classifier, Stats, Variables
@@ -63,21 +61,19 @@ def losses(
     plan = Plan.of("map", at_once, 1)  # a point is a lane
     width = width or (1 if jax.default_backend() == "cpu" else CALL)
     done = 0
-    if checkpoint is not None and (saved := checkpoint.load(found)) is not None:
+    keeper = Paced(checkpoint, SECONDS_BETWEEN_CHECKPOINTS)
+    if (saved := keeper.load(found)) is not None:
         found, done = saved
         on_points(done)
     corners, examples = plan.put(corners), plan.put(examples)
-    kept = time.monotonic()
     while done < count:
         some = np.asarray(coefficients[done : done + plan.height], np.float32)
         size = len(some)
         some = plan.put(np.pad(some, ((0, plan.height - size), (0, 0)), "edge"), SEED)
         found[done : done + size] = fetch(_losses(plan, model, corners, some, examples, recompute, width))[:size]
         done += size
-        is_due = time.monotonic() - kept > SECONDS_BETWEEN_CHECKPOINTS
-        if checkpoint is not None and done < count and distributed.agreed(is_due):
-            checkpoint.save(found, done, count)
-            kept = time.monotonic()
+        if keeper.is_due(done, count):
+            keeper.save(found, done, count)
         on_points(size)
     return found
 

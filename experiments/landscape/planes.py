@@ -96,10 +96,12 @@ def random_plane(model: Classifier, origin: Flat, seed: int) -> Plane:
     return Plane(np.stack([origin, *directions]), coordinates.affine, AROUND, AROUND, np.zeros((1, 2)))
 
 
-def trajectory_plane(model: Classifier, path: Float[np.ndarray, "moments weights"]) -> tuple[Plane, Principal]:
+def trajectory_plane(
+    model: Classifier, path: Float[np.ndarray, "moments weights"], whose: str = "a training"
+) -> tuple[Plane, Principal]:
     """The plane nearest to a trajectory, which it shows; running statistics have no part in it.
 
-    What comes after a training has diverged to NaN is left out.
+    What comes after a training has diverged to NaN is left out. An error says by `whose` which training it was.
 
     Raises:
         ExperimentError: Too little is left, or all of it is on a line.
@@ -109,7 +111,7 @@ def trajectory_plane(model: Classifier, path: Float[np.ndarray, "moments weights
     try:
         found = principal(path[:, :count])
     except ValueError as error:
-        raise ExperimentError(f"a training has no plane: {error}; give it a lower rate") from error
+        raise ExperimentError(f"{whose} has no plane: {error}; give it a lower rate in its tier") from error
     least, most = found.path.min(axis=0), found.path.max(axis=0)
     room = MARGIN * (most - least).max()
     x, y = ((float(low), float(high)) for low, high in zip(least - room, most + room, strict=True))

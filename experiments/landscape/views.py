@@ -9,6 +9,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from experiments.landscape import planes
+from experiments.landscape.directions import Principal
 from experiments.landscape.planes import Plane
 from experiments.landscape.training import Flat, start
 from experiments.models import Classifier
@@ -53,14 +54,19 @@ def shown(model: Classifier, trained: Trained) -> dict[str, Plane]:
         "middle": _of_each([path[middle] for path in paths]),
         "optimizers": optimizers(model, trained, seeds[0]),
         "polygon": planes.polygon([paths[0][0], *(path[-1] for path in paths)]),
-        "path": planes.trajectory_plane(model, paths[0])[0],
+        "path": _way(model, trained)[0],
         "random": around(model, trained, seeds[0]),
     }
 
 
 def explained(model: Classifier, trained: Trained) -> Float[np.ndarray, "2"]:
     """Parts of the trajectory's variance that its plane holds, by axis."""
-    return planes.trajectory_plane(model, _first(trained).path.values)[1].explained
+    return _way(model, trained)[1].explained
+
+
+def _way(model: Classifier, trained: Trained) -> tuple[Plane, Principal]:
+    name, one = next(iter(trained.items()))
+    return planes.trajectory_plane(model, one.path.values, f"the training by {name} from seed {int(one.seed[0])}")
 
 
 def _of_each(vectors: Sequence[Flat]) -> Plane:

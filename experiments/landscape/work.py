@@ -132,10 +132,22 @@ class _Network:
     def _train(self, optimizer: str) -> xr.Dataset:
         tier, method = self.tier, METHOD_OF[optimizer]
         problem = Problem(self.model, tier.batch_size, self.dataset.train, self._images(tier.shown_images))
-        return self._part(
-            _trained(self.name, optimizer),
-            lambda _: train(problem, method, tier.rates[optimizer], list(tier.numbers), tier.epochs, tier.moments),
-        )
+        name, progress = _trained(self.name, optimizer), self.context.progress
+        cost = expected(tier)[name] / tier.epochs
+
+        def compute(checkpoint: Checkpoint) -> xr.Dataset:
+            return train(
+                problem,
+                method,
+                tier.rates[optimizer],
+                list(tier.numbers),
+                tier.epochs,
+                tier.moments,
+                checkpoint,
+                lambda epochs: progress.advance(cost * epochs),
+            )
+
+        return self._part(name, compute)
 
     def _line(self, trained: Mapping[str, xr.Dataset]) -> xr.Dataset:
         places = np.linspace(*planes.OUTSIDE, self.tier.line_points)
@@ -207,13 +219,7 @@ class _Network:
         return self._part(f"{self.name}/{what}", compute).loss.values
 
     def _part(self, name: str, compute: Callable[[Checkpoint], xr.Dataset]) -> xr.Dataset:
-        """Kept, or computed now. Progress advances on the way, as far as `compute` says how far it is."""
-        progress = self.context.progress
-        progress.describe(name)
-        until = progress.done + expected(self.tier)[name]
-        found = self.context.store.part(name, compute)
-        progress.advance(until - progress.done)
-        return found
+        return self.context.part(name, expected(self.tier)[name], compute)
 
     def _images(self, count: int) -> Examples:
         return Examples(*(part[:count] for part in self.dataset.train))

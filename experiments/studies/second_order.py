@@ -6,6 +6,8 @@ axes. The rules below were written before the runs.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import xarray as xr
 
@@ -25,6 +27,8 @@ STAGE = {
     "near": f"near (from {100 * NEAR:g} % to {100 * TARGETS['near']:g} % of it)",
 }
 BATCHES = {"full": "whole batches", "mini": "mini-batches"}
+MOST_EFFORT = 12.0
+"""Decades, for a run that is not finite at its end, or worse than that."""
 
 
 def tables(results: xr.Dataset) -> list[Table]:
@@ -128,8 +132,10 @@ def pays_only_near(results: xr.Dataset) -> Verdict:
     return Verdict("supported" if far_fails and near_pays else "inconclusive", effect)
 
 
-def _against(results: xr.Dataset, mine: tuple[str, ...], others: tuple[str, ...], word: str) -> Verdict:
-    """Whether each of `mine` takes more effort on mini-batches than each of `others`, in both stages."""
+def _against(
+    results: xr.Dataset, mine: tuple[str, ...], others: tuple[str, ...], word: Literal["more", "less"]
+) -> Verdict:
+    """Whether each of `mine` takes more (less) effort on mini-batches than each of `others`, in both stages."""
     by = {
         (stage, name): np.minimum(efforts(results, "mini", stage, name, TARGETS[stage]), MOST_EFFORT)
         for stage in STAGE
@@ -145,15 +151,14 @@ def _against(results: xr.Dataset, mine: tuple[str, ...], others: tuple[str, ...]
         for (stage, one, other), gap in zip(pairs, gaps(1), strict=True)
     ]
     effect = f"Effort on mini-batches, in decades: {'; '.join(told)}."
-    less, more = ("low", "high") if word == "more" else ("high", "low")
-    sign = 1 if word == "more" else -1
-    if any(sign * getattr(gap, more) < 0 for gap in gaps(len(pairs))):
+
+    def for_it(gap: Interval) -> tuple[float, float]:
+        """The ends of the interval, the least first, of what speaks for the claim where it is above 0."""
+        return (gap.low, gap.high) if word == "more" else (-gap.high, -gap.low)
+
+    if any(for_it(gap)[1] < 0 for gap in gaps(len(pairs))):
         return Verdict("refuted", effect)
-    return Verdict("supported" if all(sign * getattr(gap, less) > 0 for gap in gaps(1)) else "inconclusive", effect)
-
-
-MOST_EFFORT = 12.0
-"""Decades, for a run that is not finite at its end, or worse than that."""
+    return Verdict("supported" if all(for_it(gap)[0] > 0 for gap in gaps(1)) else "inconclusive", effect)
 
 
 def noise_ruins(results: xr.Dataset) -> Verdict:

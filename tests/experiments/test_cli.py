@@ -1,5 +1,6 @@
 """The command line: what works, and one clear line and an exit code for what does not."""
 
+import dataclasses
 import resource
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from experiments.cli import FAILED, INTERRUPTED, main
 from experiments.comparison import Stage, Training
 from experiments.findings import SMOKE_WARNING
 from experiments.studies import STUDIES
+from experiments.study import Picture
 from experiments.tuning import Grid
 from tests.experiments import made_up
 from tests.experiments.conftest import stamps
@@ -170,6 +172,22 @@ def test_what_cannot_be_printed_is_written(failure, tmp_path, monkeypatch):
     with pytest.raises(failure):
         main([*RUN, "--results", str(tmp_path)])
     assert "y" in results.read(tmp_path / NAME / "smoke")
+
+
+def test_a_picture_that_cannot_be_drawn_is_named_with_its_reason(counted, tmp_path, capsys, monkeypatch):
+    """All else is written, and the exit code tells."""
+    broken = [Picture("bad", "A caption.", made_up.fails), *made_up.study().pictures]
+    monkeypatch.setitem(STUDIES, NAME, dataclasses.replace(STUDIES[NAME], pictures=broken))
+    where, place = ["--results", str(tmp_path)], tmp_path / NAME / "smoke"
+    reason = "the picture 'bad' of made-up cannot be drawn (KeyError: "
+    fails(capsys, [*RUN, *where], f"the results are written to {place}, but {reason}", "experiments/picture.py, line ")
+    assert "y" in results.read(place)
+    assert (place / "line.svg").exists()
+    fails(capsys, ["report", *where], f"left out of the report: {reason}")
+    assert (tmp_path / "site" / "index.html").exists()
+    monkeypatch.setitem(STUDIES, NAME, dataclasses.replace(STUDIES[NAME], pictures=broken[1:]))
+    assert main(["report", *where]) == 0
+    assert len(counted.tiers) == 1
 
 
 def test_nothing_was_begun(tmp_path, capsys):

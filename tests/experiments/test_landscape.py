@@ -1,16 +1,18 @@
 """The loss at many points is that of a plain loop, whatever shares the work; trainings keep the weights they have."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from flax import nnx
 from jax.flatten_util import ravel_pytree
 
 from experiments.checkpoint import Checkpoint
-from experiments.landscape import evaluate, planes
+from experiments.landscape import evaluate, planes, training
 from experiments.landscape.training import flat, parameters, start, train, unravel
 from experiments.methods import METHODS
 from experiments.models import Classifier
@@ -77,6 +79,10 @@ def plane(corners):
     return planes.quadrilateral(corners)
 
 
+class KilledError(Exception):
+    pass
+
+
 def evaluated(plane, **how):
     return evaluate.losses(MODEL, planes.stacked(MODEL, plane.corners), plane.grid(6), DATA.train, **how)
 
@@ -121,9 +127,6 @@ def test_goes_on_where_it_was_and_ends_with_the_same_bits(plane, tmp_path, monke
     monkeypatch.setattr(evaluate, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     whole, checkpoint = evaluated(plane), Checkpoint(tmp_path / "one", print)
 
-    class KilledError(Exception):
-        pass
-
     def killed(points):
         seen.append(points)
         if sum(seen) >= 16:
@@ -166,6 +169,27 @@ def test_trainings_keep_what_training_makes():
         np.testing.assert_allclose(found.weights.sel(seed=seed), vector, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found.loss.sel(seed=seed), curves.validation_loss[-1], rtol=1e-3)
         np.testing.assert_allclose(found.accuracy.sel(seed=seed), curves.validation_accuracy[-1], atol=0.05)
+
+
+@pytest.mark.slow
+def test_trainings_go_on_where_they_were_and_end_with_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    problem, checkpoint = Problem(MODEL, 8, DATA.train, DATA.validation), Checkpoint(tmp_path / "one", print)
+    trained = partial(train, problem, METHODS[-1], 0.01, [100, 101, 102], epochs=3, moments=2)
+    whole, seen = trained(), []
+
+    def killed(epochs):
+        seen.append(epochs)
+        if len(seen) == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        trained(checkpoint=checkpoint, on_epoch=killed)
+    assert checkpoint.done() == (2, 3)
+    again = []
+    xr.testing.assert_identical(trained(checkpoint=checkpoint, on_epoch=again.append), whole)
+    assert again == [2, 1]
+    assert whole.path.notnull().all()
 
 
 def test_moments_must_divide_an_epoch():

@@ -102,10 +102,12 @@ def estimate(recipe, tx, problems, key):
     """The sum over windows of what `_backpropagate` or `_evolve` makes, at one and the same optimizer."""
     make: Any = meta._evolve if recipe.pairs else meta._backpropagate
     carried, total = meta._begun(recipe, tx, problems), jax.tree.map(jnp.zeros_like, tx)
+
+    def value(tx, running):
+        return meta.objective(TASK, tx, running, problems, None, recipe.window, None, jnp.zeros(()))
+
     for i in range(recipe.horizon // recipe.window):
-        gradient, carried = make(
-            TASK, recipe, tx, carried, problems, None, None, recipe.window, jnp.zeros(()), jax.random.fold_in(key, i)
-        )
+        gradient, carried = make(recipe, value, tx, carried, jax.random.fold_in(key, i))
         total = jax.tree.map(jnp.add, total, gradient)
     # Each window has the mean over its steps.
     return flat(total) * recipe.window / recipe.horizon
@@ -189,7 +191,7 @@ def test_meta_training_that_is_killed_goes_on_with_the_same_bits(tmp_path, monke
             return STUDY.run(SMALL, Context(store, Progress()))
 
     whole = run(tmp_path / "whole")
-    monkeypatch.setattr(learning, "KEPT_EVERY", 0.0)
+    monkeypatch.setattr(learning, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     advance = Trainer.advance
 
     def killed(self, state, iteration):
