@@ -13,8 +13,10 @@ import jax.numpy as jnp
 
 from ._core.apply import apply_updates
 from ._core.chain import chain
+from ._core.checks import one_number
 from ._core.precision import cast_like, scalar, step_dtype
 from ._core.transformation import GradientTransformation, TransformLike
+from ._core.vectors import largest
 from .transforms.ray import Outcome
 
 Objective = Callable[..., jax.Array]
@@ -117,7 +119,7 @@ def minimize(
 def _minimize(
     fun: Objective, params: Any, tx: GradientTransformation, args: tuple[Any, ...], max_steps: jax.Array, tol: jax.Array
 ) -> Minimum:
-    objective, more = _checked(fun, params, args), {}
+    objective, more = one_number("minimize: what fun returns", lambda params: fun(params, *args)), {}
     if isinstance(fun, LossOfOutputs):
         more = {"outputs_fn": lambda params: fun.outputs(params, *args), "loss_fn": lambda out: fun.loss(out, *args)}
     pair, dtype = tx.transform(), step_dtype(params)
@@ -126,11 +128,11 @@ def _minimize(
         return jax.value_and_grad(objective)(tx.gradient_params(params, state))
 
     def judged(now: Minimum) -> Minimum:
-        largest = _largest(now.grad, dtype)
+        steepest = largest(now.grad).astype(dtype)
         goes_on = now.reason == Reason.RUNNING  # a search that has failed in the last step says more
         reason = jnp.where(goes_on & (now.steps >= max_steps), Reason.MAX_STEPS, now.reason)
-        reason = jnp.where(jnp.isfinite(now.value) & jnp.isfinite(largest), reason, Reason.NOT_FINITE)
-        reason = jnp.where(largest <= scalar(tol, dtype), Reason.CONVERGED, reason)
+        reason = jnp.where(jnp.isfinite(now.value) & jnp.isfinite(steepest), reason, Reason.NOT_FINITE)
+        reason = jnp.where(steepest <= scalar(tol, dtype), Reason.CONVERGED, reason)
         return now._replace(reason=reason.astype(jnp.int32))
 
     def step(now: Minimum) -> Minimum:
@@ -159,17 +161,3 @@ def _minimize(
     zero = jnp.zeros([], jnp.int32)
     start = judged(Minimum(params, value.astype(dtype), grad, state, zero, zero + 1, zero))
     return jax.lax.while_loop(lambda now: now.reason == Reason.RUNNING, step, start)
-
-
-def _checked(fun: Objective, params: Any, args: tuple[Any, ...]) -> Callable[[Any], jax.Array]:
-    value = jax.eval_shape(fun, params, *args)
-    leaves = jax.tree.leaves(value)
-    if len(leaves) != 1 or leaves[0].shape != () or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
-        came = ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves) or "nothing"
-        raise TypeError(f"minimize: fun must return one real number, got {came}; take the mean or the sum")
-    return lambda params: jnp.asarray(fun(params, *args))  # a constant objective may be Python's number
-
-
-def _largest(grad: Any, dtype: Any) -> jax.Array:
-    leaves = [jnp.max(jnp.abs(leaf), initial=0).astype(dtype) for leaf in jax.tree.leaves(grad)]
-    return jnp.max(jnp.stack(leaves)) if leaves else jnp.zeros([], dtype)

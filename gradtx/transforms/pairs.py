@@ -6,11 +6,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._core.maths import nonzero
 from .._core.precision import step_dtype
 from .._core.tree import inner, leading_zeros
-from .._core.vectors import add_scaled, times
+from .._core.vectors import Products, add_scaled, norm, times
 
 
 @runtime_checkable
@@ -51,14 +52,21 @@ def empty(params: Any, size: int) -> dict[str, Any]:
     }
 
 
-def taken(state: Memory, s: Any, y: Any, is_taken: jax.Array) -> dict[str, Any]:
+def first_scale(gradient: Any) -> jax.Array:
+    """Before there is a pair: what makes the gradient at most 1 long, and not so short that it moves nothing."""
+    length = norm(gradient)
+    least = np.sqrt(jnp.finfo(length.dtype).eps).astype(length.dtype)
+    return jnp.clip(length, least, 1) / nonzero(length)
+
+
+def taken(state: Memory, s: Any, y: Any, products: Products, is_taken: jax.Array) -> dict[str, Any]:
     """The fields of `Memory` but for `scale`, with one more pair if `is_taken`; the oldest makes room."""
     slot = state.pairs % state.weights_memory.shape[0]
 
     def kept(memory: Any, row: Any) -> Any:
         return jax.tree.map(lambda m, r: m.at[slot].set(jnp.where(is_taken, r.astype(m.dtype), m[slot])), memory, row)
 
-    weight = 1 / nonzero(inner(s, y).astype(state.weights_memory.dtype))
+    weight = 1 / nonzero(products.sy.astype(state.weights_memory.dtype))
     return {
         "pairs": state.pairs + is_taken.astype(jnp.int32),
         "diff_params_memory": kept(state.diff_params_memory, s),
