@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -77,14 +78,18 @@ def taken(state: Memory, s: Any, y: Any, products: Products, is_taken: jax.Array
 
 def precondition(gradient: Any, state: Memory) -> Any:
     """The inverse Hessian times the gradient, by the two-loop recursion: newest to oldest, then back."""
-    size = state.weights_memory.shape[0]
-    order = (state.pairs - 1 - jnp.arange(size, dtype=jnp.int32)) % size
+    memories = state.diff_params_memory, state.diff_updates_memory
+    return _two_loops(gradient, state.pairs, memories, state.weights_memory, state.scale)
+
+
+@partial(jax.jit, inline=True)  # so that an update which nobody jitted compiles them once
+def _two_loops(gradient: Any, pairs: jax.Array, memories: tuple[Any, Any], weights: jax.Array, scale: jax.Array) -> Any:
+    size = weights.shape[0]
+    order = (pairs - 1 - jnp.arange(size, dtype=jnp.int32)) % size
 
     def pair(i: jax.Array) -> tuple[Any, Any, jax.Array]:
-        s, y = (
-            jax.tree.map(lambda m: m[i], memory) for memory in (state.diff_params_memory, state.diff_updates_memory)
-        )
-        return s, y, state.weights_memory[i]
+        s, y = (jax.tree.map(lambda m: m[i], memory) for memory in memories)
+        return s, y, weights[i]
 
     def down(q: Any, i: jax.Array) -> tuple[Any, jax.Array]:
         s, y, weight = pair(i)
@@ -97,4 +102,4 @@ def precondition(gradient: Any, state: Memory) -> Any:
         return add_scaled(r, part - weight * inner(y, r).astype(weight.dtype), s), None
 
     q, parts = jax.lax.scan(down, gradient, order)
-    return jax.lax.scan(up, times(q, state.scale), (order, parts), reverse=True)[0]
+    return jax.lax.scan(up, times(q, scale), (order, parts), reverse=True)[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import pathlib
 from typing import Any
 
 import jax
@@ -271,6 +272,29 @@ def test_what_is_saved_is_loaded(tx, tmp_path):
     assert gradtx.from_config(json.loads(json.dumps(gradtx.to_config(tx)))) == tx
     learned.save(tmp_path / "weights.npz", tx)
     assert learned.load(tmp_path / "weights.npz") == tx
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "weights"
+    learned.save(path, MLP)
+    before = (tmp_path / "weights.npz").read_bytes()
+
+    def full(new: Any, contents: bytes) -> None:
+        with new.open("wb") as file:
+            file.write(contents[:100])
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="no space"):
+        patched.setattr(pathlib.Path, "write_bytes", full)
+        learned.save(path, LSTM)
+    assert [file.name for file in tmp_path.iterdir()] == ["weights.npz"]
+    assert (tmp_path / "weights.npz").read_bytes() == before
+    with pytest.raises(ValueError, match="not a file of gradtx.learned.save: BadZipFile"):
+        learned.load(io.BytesIO(before[: len(before) // 2]))
+    with pytest.raises(FileNotFoundError):
+        learned.load(tmp_path / "other.npz")
+    with pytest.raises(TypeError, match="kept beside the weights has to be as JSON has it: .* set"):
+        learned.save(path, MLP, seeds={1, 2})
 
 
 def archive(**arrays: Any) -> io.BytesIO:
