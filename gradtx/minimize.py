@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from ._core.apply import apply_updates
 from ._core.chain import chain
@@ -92,7 +94,8 @@ def minimize(
     """Take steps until the gradient is small, nothing more can be gained, or `max_steps` are taken.
 
     One compiled `while_loop`. Where the optimizer has a line search, its evaluations serve the next step too. Under
-    `vmap`, a lane that has stopped stays as it is while others go on.
+    `vmap`, a lane that has stopped stays as it is while others go on. A loop of unknown length has no reverse mode:
+    `jax.grad` cannot go through it.
 
     >>> import jax.numpy as jnp, gradtx
     >>> found = gradtx.minimize(lambda x: jnp.sum((x - 3.0) ** 2), jnp.zeros(2), gradtx.lbfgs())
@@ -109,10 +112,30 @@ def minimize(
         tol: On the largest absolute entry of the gradient. Unit: the gradient's.
 
     Raises:
-        TypeError: `fun` does not return a real scalar, or `tx` is no pair.
+        TypeError: `fun` does not return one real number, `tx` is no pair, `args` no tuple, or `max_steps` not whole; or
+            what the optimizer refuses.
+        ValueError: `max_steps` or `tol` is an array of several numbers, or `tol` is negative or NaN.
     """
+    _check(fun, args, max_steps, tol)
     whole = tx if isinstance(tx, GradientTransformation) else chain(tx)
     return _minimize(fun, params, whole, args, jnp.asarray(max_steps, jnp.int32), jnp.asarray(tol))
+
+
+def _check(fun: Any, args: Any, max_steps: Any, tol: Any) -> None:
+    if not callable(fun):
+        raise TypeError(f"minimize: fun must be a function (params, *args) -> value, got {fun!r}")
+    if not isinstance(args, tuple):
+        raise TypeError(f"minimize: args must be a tuple, got {type(args).__name__}; write args=(data,) for one")
+    for name, value in (("max_steps", max_steps), ("tol", tol)):
+        if np.shape(value) != ():
+            raise ValueError(
+                f"minimize: {name} has shape {np.shape(value)}, expected one number; for several at once, map over it "
+                "with jax.vmap"
+            )
+    if not jnp.issubdtype(jnp.result_type(max_steps), jnp.integer):
+        raise TypeError(f"minimize: max_steps must be a whole number, got {max_steps!r}")
+    if not isinstance(tol, Tracer) and not tol >= 0:  # NaN is not either
+        raise ValueError(f"minimize: tol must be at least 0, got {tol!r}")
 
 
 @partial(jax.jit, static_argnames="fun")

@@ -48,7 +48,7 @@ def check_number(what: str, value: Any) -> None:
         mend = "give the objective's value alone; what is computed beside it (aux) belongs elsewhere"
     elif _shape(value) != ():
         mend = "take the mean or the sum"
-    elif not isinstance(value, float) and not jnp.issubdtype(getattr(value, "dtype", None), jnp.floating):
+    elif not isinstance(value, float) and not jnp.issubdtype(getattr(value, "dtype", np.bool_), jnp.floating):
         mend = "convert it to a float, or take the real part or the absolute value"
     else:
         return

@@ -103,10 +103,10 @@ def begin(owner: str, params: Any, damping: Any) -> NewtonCGState:
     curvature.check_real(owner, params)
     dtype = step_dtype(params)
     # Each is an array of its own: a buffer cannot be donated twice.
-    none = [jnp.zeros([], jnp.int32) for _ in range(2)]
+    count, products = (jnp.zeros([], jnp.int32) for _ in range(2))
     norm, value, slope, curved = (jnp.zeros([], dtype) for _ in range(4))
     first = jnp.asarray(scalar(damping, dtype))
-    return NewtonCGState(*none, first, norm, zeros_like(params), zeros_like(params), value, slope, curved)
+    return NewtonCGState(count, products, first, norm, zeros_like(params), zeros_like(params), value, slope, curved)
 
 
 def step(

@@ -280,3 +280,20 @@ def test_a_state_can_be_donated(tx):
     )
     updates, _ = step(tx.init(x), x)
     assert (updates < 0).all()
+
+
+REFUSED = {
+    "a whole number": ({"fun": lambda x: jnp.argmax(x)}, TypeError, r"got int32\[\]; convert it to a float"),
+    "half a step": ({"max_steps": jnp.float32(1.5)}, TypeError, "max_steps must be a whole number, got .*1.5"),
+    "many tolerances": ({"tol": jnp.ones(2)}, ValueError, r"tol has shape \(2,\), expected one number; .* jax.vmap"),
+    "a negative one": ({"tol": -1.0}, ValueError, "tol must be at least 0, got -1.0"),
+    "NaN": ({"tol": float("nan")}, ValueError, "tol must be at least 0, got nan"),
+    "whole params": ({"params": jnp.arange(3)}, TypeError, "params has dtype int32, expected a floating"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_minimize_refuses(name):
+    wrong, error, message = REFUSED[name]
+    with pytest.raises(error, match=message):
+        minimize(**({"fun": squares, "params": jnp.ones(3), "tx": lbfgs()} | wrong))
