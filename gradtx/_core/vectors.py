@@ -1,5 +1,6 @@
 """Arithmetic on trees as vectors, for methods whose steps are more than one array's."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +34,7 @@ def largest(tree: Any) -> jax.Array:
     return jnp.max(jnp.stack(leaves)) if leaves else jnp.zeros([], dtype)
 
 
+@partial(jax.jit, inline=True)
 def unit(size: jax.Array) -> jax.Array:
     """The power of two nearest to a size (1 where it is 0 or not finite), a constant to derivatives.
 

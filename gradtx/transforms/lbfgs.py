@@ -77,10 +77,7 @@ def scale_by_lbfgs(memory_size: int = 10, scale_init_precond: bool = True) -> Tr
         scale = state.scale
         if scale_init_precond:
             learned = of_pair.unit * (of_pair.sy * of_pair.unit / nonzero(of_pair.yy))
-            # The norm is of use once, and is a pass over the gradient.
-            before = jax.lax.cond(
-                state.count == 0, lambda g: pairs.first_scale(g).astype(dtype), lambda _: state.scale, gradient
-            )
+            before = pairs.scale_of(gradient, state.scale, state.count == 0)
             scale = jnp.where(is_taken, learned, before).astype(dtype)
         new = LBFGSState(
             safe_increment(state.count),

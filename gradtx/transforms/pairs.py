@@ -53,11 +53,17 @@ def empty(params: Any, size: int) -> dict[str, Any]:
     }
 
 
-def first_scale(gradient: Any) -> jax.Array:
-    """Before there is a pair: what makes the gradient at most 1 long, and not so short that it moves nothing."""
-    length = norm(gradient)
-    least = np.sqrt(jnp.finfo(length.dtype).eps).astype(length.dtype)
-    return jnp.clip(length, least, 1) / nonzero(length)
+@partial(jax.jit, inline=True)
+def scale_of(gradient: Any, scale: jax.Array, is_first: jax.Array) -> jax.Array:
+    """The scale; at first, what makes the gradient at most 1 long, and not so short that it moves nothing."""
+
+    def first() -> jax.Array:
+        length = norm(gradient)
+        least = np.sqrt(jnp.finfo(length.dtype).eps).astype(length.dtype)
+        return (jnp.clip(length, least, 1) / nonzero(length)).astype(scale.dtype)
+
+    # The norm is a pass over the gradient, and is of use once.
+    return jax.lax.cond(is_first, first, lambda: scale)
 
 
 def taken(state: Memory, s: Any, y: Any, products: Products, is_taken: jax.Array) -> dict[str, Any]:

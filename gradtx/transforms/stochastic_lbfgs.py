@@ -129,14 +129,10 @@ def scale_by_stochastic_lbfgs(
                 **pairs.taken(now, s, y, of_pair, is_taken),
             )
 
-        # The norm is of use before there is a pair, and is a pass over the gradient.
-        scale = jax.lax.cond(
-            state.pairs == 0, lambda g: pairs.first_scale(g).astype(dtype), lambda _: state.scale, gradient
-        )
         now = state._replace(
             count=safe_increment(state.count),
             total=cast_like(add_scaled(state.total, 1.0, widen(params)), state.total),
-            scale=scale,
+            scale=pairs.scale_of(gradient, state.scale, state.pairs == 0),
         )
         now = jax.lax.stop_gradient(now)
         # Again behind it: the objective may have closed over what derivatives are taken of.
