@@ -10,11 +10,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from ._core.apply import apply_updates
 from ._core.chain import chain
+from ._core.checks import one_number
 from ._core.precision import cast_like, scalar, step_dtype
 from ._core.transformation import GradientTransformation, TransformLike
+from ._core.vectors import largest
 from .transforms.ray import Outcome
 
 Objective = Callable[..., jax.Array]
@@ -90,7 +94,8 @@ def minimize(
     """Take steps until the gradient is small, nothing more can be gained, or `max_steps` are taken.
 
     One compiled `while_loop`. Where the optimizer has a line search, its evaluations serve the next step too. Under
-    `vmap`, a lane that has stopped stays as it is while others go on.
+    `vmap`, a lane that has stopped stays as it is while others go on. A loop of unknown length has no reverse mode:
+    `jax.grad` cannot go through it.
 
     >>> import jax.numpy as jnp, gradtx
     >>> found = gradtx.minimize(lambda x: jnp.sum((x - 3.0) ** 2), jnp.zeros(2), gradtx.lbfgs())
@@ -107,17 +112,37 @@ def minimize(
         tol: On the largest absolute entry of the gradient. Unit: the gradient's.
 
     Raises:
-        TypeError: `fun` does not return a real scalar, or `tx` is no pair.
+        TypeError: `fun` does not return one real number, `tx` is no pair, `args` no tuple, or `max_steps` not whole; or
+            what the optimizer refuses.
+        ValueError: `max_steps` or `tol` is an array of several numbers, or `tol` is negative or NaN.
     """
+    _check(fun, args, max_steps, tol)
     whole = tx if isinstance(tx, GradientTransformation) else chain(tx)
     return _minimize(fun, params, whole, args, jnp.asarray(max_steps, jnp.int32), jnp.asarray(tol))
+
+
+def _check(fun: Any, args: Any, max_steps: Any, tol: Any) -> None:
+    if not callable(fun):
+        raise TypeError(f"minimize: fun must be a function (params, *args) -> value, got {fun!r}")
+    if not isinstance(args, tuple):
+        raise TypeError(f"minimize: args must be a tuple, got {type(args).__name__}; write args=(data,) for one")
+    for name, value in (("max_steps", max_steps), ("tol", tol)):
+        if np.shape(value) != ():
+            raise ValueError(
+                f"minimize: {name} has shape {np.shape(value)}, expected one number; for several at once, map over it "
+                "with jax.vmap"
+            )
+    if not jnp.issubdtype(jnp.result_type(max_steps), jnp.integer):
+        raise TypeError(f"minimize: max_steps must be a whole number, got {max_steps!r}")
+    if not isinstance(tol, Tracer) and not tol >= 0:  # NaN is not either
+        raise ValueError(f"minimize: tol must be at least 0, got {tol!r}")
 
 
 @partial(jax.jit, static_argnames="fun")
 def _minimize(
     fun: Objective, params: Any, tx: GradientTransformation, args: tuple[Any, ...], max_steps: jax.Array, tol: jax.Array
 ) -> Minimum:
-    objective, more = _checked(fun, params, args), {}
+    objective, more = one_number("minimize: what fun returns", lambda params: fun(params, *args)), {}
     if isinstance(fun, LossOfOutputs):
         more = {"outputs_fn": lambda params: fun.outputs(params, *args), "loss_fn": lambda out: fun.loss(out, *args)}
     pair, dtype = tx.transform(), step_dtype(params)
@@ -126,11 +151,11 @@ def _minimize(
         return jax.value_and_grad(objective)(tx.gradient_params(params, state))
 
     def judged(now: Minimum) -> Minimum:
-        largest = _largest(now.grad, dtype)
+        steepest = largest(now.grad).astype(dtype)
         goes_on = now.reason == Reason.RUNNING  # a search that has failed in the last step says more
         reason = jnp.where(goes_on & (now.steps >= max_steps), Reason.MAX_STEPS, now.reason)
-        reason = jnp.where(jnp.isfinite(now.value) & jnp.isfinite(largest), reason, Reason.NOT_FINITE)
-        reason = jnp.where(largest <= scalar(tol, dtype), Reason.CONVERGED, reason)
+        reason = jnp.where(jnp.isfinite(now.value) & jnp.isfinite(steepest), reason, Reason.NOT_FINITE)
+        reason = jnp.where(steepest <= scalar(tol, dtype), Reason.CONVERGED, reason)
         return now._replace(reason=reason.astype(jnp.int32))
 
     def step(now: Minimum) -> Minimum:
@@ -159,17 +184,3 @@ def _minimize(
     zero = jnp.zeros([], jnp.int32)
     start = judged(Minimum(params, value.astype(dtype), grad, state, zero, zero + 1, zero))
     return jax.lax.while_loop(lambda now: now.reason == Reason.RUNNING, step, start)
-
-
-def _checked(fun: Objective, params: Any, args: tuple[Any, ...]) -> Callable[[Any], jax.Array]:
-    value = jax.eval_shape(fun, params, *args)
-    leaves = jax.tree.leaves(value)
-    if len(leaves) != 1 or leaves[0].shape != () or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
-        came = ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves) or "nothing"
-        raise TypeError(f"minimize: fun must return one real number, got {came}; take the mean or the sum")
-    return lambda params: jnp.asarray(fun(params, *args))  # a constant objective may be Python's number
-
-
-def _largest(grad: Any, dtype: Any) -> jax.Array:
-    leaves = [jnp.max(jnp.abs(leaf), initial=0).astype(dtype) for leaf in jax.tree.leaves(grad)]
-    return jnp.max(jnp.stack(leaves)) if leaves else jnp.zeros([], dtype)

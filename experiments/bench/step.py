@@ -67,9 +67,8 @@ class Row:
         return f"{self.optimizer}, {self.tree}"
 
 
-def source(library: ModuleType, optimizer: Optimizer, params: Any) -> Source:
-    """A library's step, to be compiled for `params` and their gradients (structs)."""
-    tx = optimizer.build(library)
+def source(library: ModuleType, tx: Any, params: Any) -> Source:
+    """A library's step with its transformation, to be compiled for `params` and their gradients (structs)."""
 
     def fresh() -> Callable[..., Any]:
         def step(params: Any, state: Any, grads: Any, tx: Any = tx) -> tuple[Any, Any]:
@@ -85,13 +84,14 @@ def source(library: ModuleType, optimizer: Optimizer, params: Any) -> Source:
 def measure(tree: str, shapes: trees.Shapes, name: str, plan: Plan) -> Row:
     """One optimizer on one tree, everything in turns."""
     optimizer, count = OPTIMIZERS[name], trees.count(shapes)
-    sources = {label: source(library, optimizer, trees.structs(shapes)) for label, library in LIBRARIES.items()}
+    structs = trees.structs(shapes)
+    sources = {label: source(library, optimizer.build(library), structs) for label, library in LIBRARIES.items()}
     made = make(sources, rounds=plan.making_rounds)
     for label in LIBRARIES:
-        _check_donation(label, sources[label], made[label][1])
+        check_donation(label, sources[label], made[label][1])
 
     grads = trees.arrays(shapes, seed=1)
-    runs: dict[str, Run] = {label: _step_run(sources[label], shapes, grads) for label in LIBRARIES}
+    runs: dict[str, Run] = {label: step_run(sources[label], shapes, grads) for label in LIBRARIES}
     runs["floor"] = _floor_run(optimizer.least_bytes * count)
     if torch_comparable():
         runs["torch"] = _torch_run(optimizer, shapes, grads)
@@ -112,7 +112,7 @@ def measure(tree: str, shapes: trees.Shapes, name: str, plan: Plan) -> Row:
     )
 
 
-def _step_run(source: Source, shapes: trees.Shapes, grads: Any) -> Run:
+def step_run(source: Source, shapes: trees.Shapes, grads: Any) -> Run:
     """Repeat a step on its own params and state, and on the gradients that all share."""
     step, (_, state, _, *rest) = source.jit(), source.arguments
     # Zeros will do for a state: steps on constant gradients soon make it what it would be.
@@ -160,7 +160,8 @@ def _torch_run(optimizer: Optimizer, shapes: trees.Shapes, grads: Mapping[str, j
     return run
 
 
-def _check_donation(label: str, source: Source, program: Program) -> None:
+def check_donation(label: str, source: Source, program: Program) -> None:
+    """Raise RuntimeError where the program does not update in place what it was given for that."""
     donated = sum(trees.nbytes(source.arguments[index]) for index in source.donated)
     if program.aliased_bytes < donated:
         raise RuntimeError(

@@ -1,7 +1,7 @@
 """Do trees fit each other? Compared fast; a difference is looked for, and put into words, only when there is one."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -39,6 +39,32 @@ def check_rank(name: str, value: Any) -> None:
             f"`{name}` has shape {np.shape(value)}, expected one number. To run several at once, map over them: "
             "jax.vmap(step, in_axes=(gradtx.batch_axes(tx), ...))(tx, ...)"
         )
+
+
+def check_number(what: str, value: Any) -> None:
+    """An objective's value is one real number. Raises TypeError otherwise, with what to do about it."""
+    leaves, structure = jax.tree.flatten(value)
+    if not jax.tree_util.treedef_is_leaf(structure):
+        mend = "give the objective's value alone; what is computed beside it (aux) belongs elsewhere"
+    elif _shape(value) != ():
+        mend = "take the mean or the sum"
+    elif not isinstance(value, float) and not jnp.issubdtype(getattr(value, "dtype", np.bool_), jnp.floating):
+        mend = "convert it to a float, or take the real part or the absolute value"
+    else:
+        return
+    came = ", ".join(map(_describe, leaves)) or "nothing"
+    raise TypeError(f"{what} must be one real number, got {came}; {mend}")
+
+
+def one_number(what: str, function: Callable[..., Any]) -> Callable[..., jax.Array]:
+    """The function, which raises TypeError where what it returns is not one real number."""
+
+    def checked(*args: Any) -> jax.Array:
+        value = function(*args)
+        check_number(what, value)
+        return jnp.asarray(value)  # a constant may be Python's number
+
+    return checked
 
 
 Kind = tuple[tuple[int, ...], np.dtype | None] | None

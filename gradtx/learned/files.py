@@ -6,6 +6,7 @@ import io
 import json
 import os
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,12 +27,14 @@ def save(file: File, tx: GradientTransformation, **about: Any) -> None:
     """Write a learned optimizer: its weights as arrays, its other arguments as in `gradtx.to_config`.
 
     Args:
-        file: A path (NumPy adds `.npz` to one without), or a file that is open for writing bytes.
+        file: A path (`.npz` is added to one without), whose file is replaced whole or not at all; or a file that is
+            open for writing bytes.
         tx: A call of `lstm` or `mlp`, or of a factory of your own with an argument `weights`: nested dicts of arrays.
         about: What is kept beside it, as JSON has it: the command and the seed that made it, say.
 
     Raises:
-        TypeError: `tx` has no weights that are nested dicts of arrays.
+        TypeError: `tx` has no weights that are nested dicts of arrays; or `about` has what JSON has not.
+        OSError: The path cannot be written.
     """
     weights = tx.arguments.get("weights") if isinstance(tx, GradientTransformation) else None
     if not isinstance(weights, dict) or not all(_is_named(path) for path, _ in jax.tree.leaves_with_path(weights)):
@@ -45,9 +48,18 @@ def save(file: File, tx: GradientTransformation, **about: Any) -> None:
     # NumPy's files know no bfloat16: what is not its own goes in as bits.
     foreign = {name: array.dtype.name for name, array in arrays.items() if array.dtype.isbuiltin != 1}
     arrays |= {name: arrays[name].view(f"u{arrays[name].itemsize}") for name in foreign}
-    told = json.dumps({"config": config, "about": about, "dtypes": foreign})
+    try:
+        told = json.dumps({"config": config, "about": about, "dtypes": foreign})
+    except TypeError as error:
+        raise TypeError(f"save: what is kept beside the weights has to be as JSON has it: {error}") from error
+    contents = io.BytesIO()
     # Without `allow_pickle`, which NumPy 2.1 takes for an array's name.
-    np.savez(file, **{_TOLD: np.asarray(told)}, **arrays)  # pyright: ignore[reportArgumentType]
+    np.savez(contents, **{_TOLD: np.asarray(told)}, **arrays)  # pyright: ignore[reportArgumentType]
+    if isinstance(file, (str, os.PathLike)):
+        path = Path(file)
+        _replace(path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz"), contents.getvalue())
+    else:
+        file.write(contents.getvalue())
 
 
 def load(file: File) -> GradientTransformation:
@@ -59,6 +71,7 @@ def load(file: File) -> GradientTransformation:
 
     Raises:
         ValueError: The file is no such file, or its weights do not fit its configuration.
+        OSError: The path cannot be read: FileNotFoundError where there is nothing.
     """
     config, _, weights = _read(file)
     return from_config({**config, "arguments": {**config["arguments"], "weights": weights}})
@@ -89,6 +102,16 @@ def origin(name: str) -> dict[str, Any]:
 def pretrained_names() -> list[str]:
     """What `pretrained` knows."""
     return sorted(file.name.removesuffix(".npz") for file in _SHIPPED.iterdir() if file.name.endswith(".npz"))
+
+
+def _replace(path: Path, contents: bytes) -> None:
+    """Write beside the file and rename: who reads, or is killed here, has the old file or the new one."""
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        new.write_bytes(contents)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def _shipped(name: str) -> Any:

@@ -48,9 +48,10 @@ def scale_by_backtracking_linesearch(
     $$f(\theta + \alpha d) \le f(\theta) + c_1 \alpha \langle g, d \rangle, \qquad
     \alpha \in \{a, a\,b, a\,b^2, \ldots\}, \quad a = \min(\alpha_{t-1} \cdot \mathtt{increase\_factor}, \alpha_{max})$$
 
-    Where f is as flat as its own rounding, a step is judged by its slope (see `scale_by_zoom_linesearch`). A step at
-    which the objective is not finite is too long. The search sees whole params and updates: wrap it, not its parts, in
-    what masks. It comes last, behind `scale_by_learning_rate`.
+    At first, and after a search that found no step, $\alpha_{t-1}$ is 1. Where f is as flat as its own rounding,
+    a step is judged by its slope (see `scale_by_zoom_linesearch`). A step at which the objective is not finite is too
+    long. The search sees whole params and updates: wrap it, not its parts, in what masks. It comes last, behind
+    `scale_by_learning_rate`.
 
     State: as of `scale_by_zoom_linesearch`: value and gradient are those at the new params. Units: as the updates.
     Derivatives take the step for a constant.
@@ -67,6 +68,8 @@ def scale_by_backtracking_linesearch(
 
     Raises:
         ValueError: `max_backtracking_steps` is less than 1, or a factor is out of its range.
+            Of an update: `grad` has not the structure and shapes of params.
+        TypeError: Of an update: `value`, or what `value_fn` returns, is not one real number.
 
     Source: Armijo, 1966. Differs from optax: shorter steps by halves, not by fifths; slopes decide within rounding,
     where optax has tolerances; where no step is found the updates are 0.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from .._core.maths import nonzero
 from .._core.tree import inner
-from .._core.vectors import add_scaled, subtract, times
+from .._core.vectors import add_scaled, largest, subtract, times, unit
 from .curvature import Product
 from .ray import where
 
@@ -48,6 +48,8 @@ def solve(product: Product, target: Any, rtol: jax.Array, most: int) -> tuple[An
     dtype = jnp.result_type(rtol)
 
     def search(product: Product, target: Any) -> tuple[Any, Solved]:
+        size = unit(largest(target))
+        target = times(target, 1 / size)
         whole = inner(target, target).astype(dtype)
 
         def goes_on(now: _Search) -> jax.Array:
@@ -69,8 +71,9 @@ def solve(product: Product, target: Any, rtol: jax.Array, most: int) -> tuple[An
         start = _Search(times(target, 0.0), target, target, whole, nothing, jnp.zeros([], dtype), no)
         end = jax.lax.while_loop(goes_on, step, start)
         is_first = end.bends & (end.products == 1)
-        gained = inner(end.x, subtract(target, end.residual)).astype(dtype)
-        solved = Solved(end.products, jnp.where(is_first, end.curved, gained), end.bends)
-        return where(is_first, target, end.x), solved
+        x = times(where(is_first, target, end.x), size)
+        gained = inner(x, times(subtract(target, end.residual), size)).astype(dtype)
+        along_target = (size * end.curved * size).astype(dtype)
+        return x, Solved(end.products, jnp.where(is_first, along_target, gained), end.bends)
 
     return jax.lax.custom_linear_solve(product, target, search, symmetric=True, has_aux=True)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
-from .._core.checks import aligned
+from .._core.checks import aligned, one_number
 from .._core.precision import restore, step_dtype, widen
 
 Product = Callable[[Any], Any]
@@ -38,14 +38,14 @@ def check_aligned(updates: Any, params: Any) -> None:
 
 def hessian_product(value_fn: Callable[[Any], jax.Array], params: Any) -> Product:
     """`v -> H v`, each at about the cost of two gradients. Vectors are float32 where params are of half precision."""
-    gradient = jax.grad(in_float32(value_fn, params))
+    gradient = jax.grad(in_float32(one_number("what `value_fn` returns", value_fn), params))
     return lambda vector: jax.jvp(gradient, (widen(params),), (vector,))[1]
 
 
 def gauss_newton_product(outputs_fn: Callable[[Any], Any], loss_fn: Callable[[Any], jax.Array], params: Any) -> Product:
     """`v -> J' H J v`: J of the outputs by params, H of the loss by outputs."""
     outputs, pull = jax.vjp(in_float32(outputs_fn, params), widen(params))
-    gradient = jax.grad(loss_fn)
+    gradient = jax.grad(one_number("what `loss_fn` returns", loss_fn))
 
     def product(vector: Any) -> Any:
         _, along = jax.jvp(in_float32(outputs_fn, params), (widen(params),), (vector,))
@@ -56,8 +56,8 @@ def gauss_newton_product(outputs_fn: Callable[[Any], Any], loss_fn: Callable[[An
 
 def dense_hessian(value_fn: Callable[[Any], jax.Array], params: Any) -> jax.Array:
     """All second derivatives, over params as one vector (see `flat`)."""
-    wide, back = flat(params)
-    return jax.hessian(lambda vector: value_fn(back(vector)).astype(wide.dtype))(wide)
+    objective, (wide, back) = one_number("what `value_fn` returns", value_fn), flat(params)
+    return jax.hessian(lambda vector: objective(back(vector)).astype(wide.dtype))(wide)
 
 
 def flat(tree: Any) -> tuple[jax.Array, Callable[[jax.Array], Any]]:

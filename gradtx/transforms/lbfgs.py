@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from .._core.maths import nonzero, safe_increment
 from .._core.precision import cast_like, restore, widen
 from .._core.transformation import Transform, transformation
-from .._core.tree import inner, zeros_like
-from .._core.vectors import subtract
+from .._core.tree import zeros_like
+from .._core.vectors import products, subtract
 from . import pairs
 
 
@@ -41,7 +41,8 @@ def scale_by_lbfgs(memory_size: int = 10, scale_init_precond: bool = True) -> Tr
     s_i = \theta_{i+1} - \theta_i,\; y_i = g_{i+1} - g_i,\; \rho_i = 1 / \langle s_i, y_i \rangle$$
 
     from $\gamma I$, $\gamma = \langle s, y \rangle / \langle y, y \rangle$ of the last pair, by the two-loop recursion.
-    A pair of no positive curvature (beyond rounding) is left out, so that H stays positive definite.
+    A pair of no positive curvature ($\langle s, y \rangle \le \epsilon \|s\| \|y\|$, epsilon the dtype's rounding) is
+    left out, so that H stays positive definite.
 
     Give it full-batch gradients: a difference of two mini-batches' gradients is mostly noise
     (`scale_by_stochastic_lbfgs` is for those).
@@ -52,7 +53,8 @@ def scale_by_lbfgs(memory_size: int = 10, scale_init_precond: bool = True) -> Tr
 
     Args:
         memory_size: Pairs that are kept, at least 1.
-        scale_init_precond: Whether gamma is as above, and min(1, 1 / ||g||) in the first step; else 1.
+        scale_init_precond: Whether gamma is as above, and in the first step makes the gradient at most 1 long and at
+            least the root of the dtype's rounding; else gamma is 1.
 
     Raises:
         ValueError: `memory_size` is less than 1.
@@ -68,20 +70,21 @@ def scale_by_lbfgs(memory_size: int = 10, scale_init_precond: bool = True) -> Tr
         dtype = state.scale.dtype
         gradient, here = widen(updates), widen(params)
         s, y = subtract(here, state.params), subtract(gradient, state.updates)
-        sy, yy = inner(s, y).astype(dtype), inner(y, y).astype(dtype)
-        # As scipy's L-BFGS-B: curvature within rounding of none is none.
-        is_taken = (state.count > 0) & (sy > jnp.finfo(dtype).eps * yy)
+        of_pair = products(s, y)
+        # Curvature within rounding of none is none: s and y are at right angles.
+        rounding = jnp.finfo(dtype).eps * jnp.sqrt(of_pair.ss) * jnp.sqrt(of_pair.yy)
+        is_taken = (state.count > 0) & (of_pair.sy * of_pair.unit > rounding)
         scale = state.scale
         if scale_init_precond:
-            norm = jnp.sqrt(inner(gradient, gradient)).astype(dtype)
-            first = 1 / jnp.maximum(norm, 1)
-            scale = jnp.where(is_taken, sy / nonzero(yy), jnp.where(state.count == 0, first, scale))
+            learned = of_pair.unit * (of_pair.sy * of_pair.unit / nonzero(of_pair.yy))
+            before = pairs.scale_of(gradient, state.scale, state.count == 0)
+            scale = jnp.where(is_taken, learned, before).astype(dtype)
         new = LBFGSState(
             safe_increment(state.count),
             params=cast_like(here, state.params),
             updates=cast_like(gradient, state.updates),
             scale=scale,
-            **pairs.taken(state, s, y, is_taken),
+            **pairs.taken(state, s, y, of_pair, is_taken),
         )
         return restore(pairs.precondition(gradient, new), updates), new
 

@@ -13,6 +13,7 @@ from .._core.arguments import NonNegative, Number
 from .._core.maths import nonzero
 from .._core.precision import scalar
 from .._core.transformation import Transform, transformation
+from .._core.vectors import unit
 from . import ray
 from .ray import LinesearchState, Outcome, Point, Ray, ValueFn, where
 
@@ -86,6 +87,8 @@ def scale_by_zoom_linesearch(
 
     Raises:
         ValueError: `max_linesearch_steps` is less than 1, `curv_rtol` is not above `slope_rtol`, or another strategy.
+            Of an update: `grad` has not the structure and shapes of params.
+        TypeError: Of an update: `value`, or what `value_fn` returns, is not one real number.
 
     Source: Nocedal and Wright, Numerical Optimization, 2006, algorithms 3.5 and 3.6. Differs from optax: how far steps
     are enlarged; `initial_guess_strategy`, `max_linesearch_steps` and four tolerances are the arguments.
@@ -162,5 +165,8 @@ def _cubic(a: Point, b: Point) -> jax.Array:
     """Where the cubic with these values and slopes has its minimum; NaN where it has none."""
     width = b.step - a.step
     chord = a.slope + b.slope - 3 * (b.value - a.value) / nonzero(width)
-    root = jnp.sign(width) * jnp.sqrt(chord * chord - a.slope * b.slope)
-    return b.step - width * (b.slope + root - chord) / (b.slope - a.slope + 2 * root)
+    # Moré and Thuente divide by the largest too, so that squares stay in range.
+    size = unit(jnp.maximum(jnp.abs(chord), jnp.maximum(jnp.abs(a.slope), jnp.abs(b.slope))))
+    chord, at_a, at_b = chord / size, a.slope / size, b.slope / size
+    root = jnp.sign(width) * jnp.sqrt(chord * chord - at_a * at_b)
+    return b.step - width * (at_b + root - chord) / (at_b - at_a + 2 * root)

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from .._core import vectors
 from .._core.arguments import NonNegative
+from .._core.checks import check_number
 from .._core.maths import nonzero, safe_increment
 from .._core.precision import cast_like, restore, scalar, step_dtype, widen
 from .._core.transformation import Transform, transformation
@@ -100,31 +102,34 @@ def begin(owner: str, params: Any, damping: Any) -> NewtonCGState:
     """The state at first."""
     curvature.check_real(owner, params)
     dtype = step_dtype(params)
-    none, zero = jnp.zeros([], jnp.int32), jnp.zeros([], dtype)
+    # Each is an array of its own: a buffer cannot be donated twice.
+    count, products = (jnp.zeros([], jnp.int32) for _ in range(2))
+    norm, value, slope, curved = (jnp.zeros([], dtype) for _ in range(4))
     first = jnp.asarray(scalar(damping, dtype))
-    return NewtonCGState(none, none, first, zero, zeros_like(params), zeros_like(params), zero, zero, zero)
+    return NewtonCGState(count, products, first, norm, zeros_like(params), zeros_like(params), value, slope, curved)
 
 
 def step(
     product: Product, updates: Any, state: NewtonCGState, params: Any, value: ArrayLike, most: int, rtol: Any
 ) -> tuple[Any, NewtonCGState]:
     """One update, whatever the matrix is."""
+    check_number("`value`", value)
     dtype = state.damping.dtype
     gradient, value = widen(updates), jax.lax.stop_gradient(jnp.asarray(value).astype(dtype))
-    norm = jax.lax.stop_gradient(jnp.sqrt(inner(gradient, gradient)).astype(dtype))
+    length = jax.lax.stop_gradient(vectors.norm(gradient).astype(dtype))
     damping = _judged(state, params, value)
 
     def damped(vector: Any) -> Any:
         return add_scaled(product(vector), damping, vector)
 
-    falls = jnp.where(state.count > 0, 0.9 * jnp.square(norm / nonzero(state.norm)), jnp.inf)
+    falls = jnp.where(state.count > 0, 0.9 * jnp.square(length / nonzero(state.norm)), jnp.inf)
     enough = jnp.minimum(scalar(rtol, dtype), falls.astype(dtype))
     direction, solved = conjugate_gradients.solve(damped, gradient, jax.lax.stop_gradient(enough), most)
     new = NewtonCGState(
         safe_increment(state.count),
         state.products + solved.products,
         damping,
-        norm,
+        length,
         cast_like(params, state.params),
         cast_like(direction, state.updates),
         value,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._core.maths import nonzero
 from .._core.precision import step_dtype
 from .._core.tree import inner, leading_zeros
-from .._core.vectors import add_scaled, times
+from .._core.vectors import Products, add_scaled, norm, times
 
 
 @runtime_checkable
@@ -51,14 +53,27 @@ def empty(params: Any, size: int) -> dict[str, Any]:
     }
 
 
-def taken(state: Memory, s: Any, y: Any, is_taken: jax.Array) -> dict[str, Any]:
+@partial(jax.jit, inline=True)
+def scale_of(gradient: Any, scale: jax.Array, is_first: jax.Array) -> jax.Array:
+    """The scale; at first, what makes the gradient at most 1 long, and not so short that it moves nothing."""
+
+    def first() -> jax.Array:
+        length = norm(gradient)
+        least = np.sqrt(jnp.finfo(length.dtype).eps).astype(length.dtype)
+        return (jnp.clip(length, least, 1) / nonzero(length)).astype(scale.dtype)
+
+    # The norm is a pass over the gradient, and is of use once.
+    return jax.lax.cond(is_first, first, lambda: scale)
+
+
+def taken(state: Memory, s: Any, y: Any, products: Products, is_taken: jax.Array) -> dict[str, Any]:
     """The fields of `Memory` but for `scale`, with one more pair if `is_taken`; the oldest makes room."""
     slot = state.pairs % state.weights_memory.shape[0]
 
     def kept(memory: Any, row: Any) -> Any:
         return jax.tree.map(lambda m, r: m.at[slot].set(jnp.where(is_taken, r.astype(m.dtype), m[slot])), memory, row)
 
-    weight = 1 / nonzero(inner(s, y).astype(state.weights_memory.dtype))
+    weight = 1 / nonzero(products.sy.astype(state.weights_memory.dtype))
     return {
         "pairs": state.pairs + is_taken.astype(jnp.int32),
         "diff_params_memory": kept(state.diff_params_memory, s),
@@ -69,14 +84,18 @@ def taken(state: Memory, s: Any, y: Any, is_taken: jax.Array) -> dict[str, Any]:
 
 def precondition(gradient: Any, state: Memory) -> Any:
     """The inverse Hessian times the gradient, by the two-loop recursion: newest to oldest, then back."""
-    size = state.weights_memory.shape[0]
-    order = (state.pairs - 1 - jnp.arange(size, dtype=jnp.int32)) % size
+    memories = state.diff_params_memory, state.diff_updates_memory
+    return _two_loops(gradient, state.pairs, memories, state.weights_memory, state.scale)
+
+
+@partial(jax.jit, inline=True)  # so that an update which nobody jitted compiles them once
+def _two_loops(gradient: Any, pairs: jax.Array, memories: tuple[Any, Any], weights: jax.Array, scale: jax.Array) -> Any:
+    size = weights.shape[0]
+    order = (pairs - 1 - jnp.arange(size, dtype=jnp.int32)) % size
 
     def pair(i: jax.Array) -> tuple[Any, Any, jax.Array]:
-        s, y = (
-            jax.tree.map(lambda m: m[i], memory) for memory in (state.diff_params_memory, state.diff_updates_memory)
-        )
-        return s, y, state.weights_memory[i]
+        s, y = (jax.tree.map(lambda m: m[i], memory) for memory in memories)
+        return s, y, weights[i]
 
     def down(q: Any, i: jax.Array) -> tuple[Any, jax.Array]:
         s, y, weight = pair(i)
@@ -89,4 +108,4 @@ def precondition(gradient: Any, state: Memory) -> Any:
         return add_scaled(r, part - weight * inner(y, r).astype(weight.dtype), s), None
 
     q, parts = jax.lax.scan(down, gradient, order)
-    return jax.lax.scan(up, times(q, state.scale), (order, parts), reverse=True)[0]
+    return jax.lax.scan(up, times(q, scale), (order, parts), reverse=True)[0]

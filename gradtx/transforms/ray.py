@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from .._core.checks import aligned, check_number, one_number
 from .._core.precision import cast_like, step_dtype
 from .._core.transformation import Evaluated
 from .._core.tree import inner, map_leaves, zeros_like
@@ -89,9 +90,15 @@ def along(updates: Any, state: LinesearchState, params: Any, value: ArrayLike, g
 
     All of it is constant to derivatives: a loop of unknown length has no reverse mode. What the objective has closed
     over (params of a step before, say) becomes an argument for that.
+
+    Raises:
+        TypeError: `value`, or what `value_fn` returns, is not one real number.
+        ValueError: `grad` has not the structure and shapes of params.
     """
+    check_number("a line search's `value`", value)
+    aligned(("grad", "params"), (grad, params), 1)
     dtype = state.learning_rate.dtype
-    objective, closed = jax.closure_convert(value_fn, params)
+    objective, closed = jax.closure_convert(one_number("what `value_fn` returns", value_fn), params)
     closed, origin, direction, grad = jax.lax.stop_gradient((closed, params, updates, grad))
     value = jax.lax.stop_gradient(jnp.asarray(value).astype(dtype))
 

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._core.arguments import Positive
+from .._core.checks import one_number
 from .._core.maths import nonzero, safe_increment
 from .._core.precision import cast_like, restore, scalar, widen
 from .._core.transformation import Transform, transformation
-from .._core.tree import inner, zeros_like
-from .._core.vectors import add_scaled, subtract, times
+from .._core.tree import zeros_like
+from .._core.vectors import add_scaled, products, subtract, times
 from . import pairs
 from .curvature import check_aligned, check_real, in_float32
 from .ray import ValueFn
@@ -108,7 +109,7 @@ def scale_by_stochastic_lbfgs(
         check_aligned(updates, params)
         dtype = state.scale.dtype
         gradient = widen(updates)
-        objective = in_float32(value_fn, params)
+        objective = in_float32(one_number("what `value_fn` returns", value_fn), params)
 
         def learned(now: StochasticLBFGSState) -> StochasticLBFGSState:
             mean = times(now.total, 1 / every)
@@ -119,20 +120,19 @@ def scale_by_stochastic_lbfgs(
                 y = subtract(jax.grad(objective)(mean), jax.grad(objective)(now.params))
             # Before there are two means there is nothing to subtract; and NaN teaches nothing.
             y, scale = _damped(s, y, now.scale, scalar(damping, dtype))
-            is_taken = (now.count > every) & jnp.isfinite(scale) & jnp.isfinite(inner(y, y)) & (inner(s, s) > 0)
+            of_pair = products(s, y)
+            is_taken = (now.count > every) & jnp.isfinite(scale) & jnp.isfinite(of_pair.yy) & (of_pair.ss > 0)
             return now._replace(
                 total=zeros_like(now.total),
                 params=mean,
                 scale=jnp.where(is_taken, scale, now.scale),
-                **pairs.taken(now, s, y, is_taken),
+                **pairs.taken(now, s, y, of_pair, is_taken),
             )
 
-        norm = jnp.sqrt(inner(gradient, gradient)).astype(dtype)
-        first = 1 / jnp.maximum(norm, 1)
         now = state._replace(
             count=safe_increment(state.count),
             total=cast_like(add_scaled(state.total, 1.0, widen(params)), state.total),
-            scale=jnp.where(state.pairs == 0, first, state.scale),
+            scale=pairs.scale_of(gradient, state.scale, state.pairs == 0),
         )
         now = jax.lax.stop_gradient(now)
         # Again behind it: the objective may have closed over what derivatives are taken of.
@@ -144,9 +144,10 @@ def scale_by_stochastic_lbfgs(
 
 def _damped(s: Any, y: Any, scale: jax.Array, least: ArrayLike) -> tuple[Any, jax.Array]:
     """Y with enough curvature along s, and the scale that it is damped towards."""
-    dtype = scale.dtype
-    ss, sy, yy = (inner(*two).astype(dtype) for two in ((s, s), (s, y), (y, y)))
-    steep = jnp.maximum(jnp.where(sy > 0, yy / nonzero(sy), 1 / scale), least)
+    of_pair = products(s, y)
+    ss, sy, yy, unit = (each.astype(scale.dtype) for each in of_pair)
+    sy = sy * unit  # from here on curvatures are multiplied by it, those of the objective are about 1
+    steep = jnp.maximum(jnp.where(sy > 0, yy / nonzero(sy), unit / scale), least * unit)
     whole = steep * ss
     part = jnp.where(sy < LEAST_PART * whole, (1 - LEAST_PART) * whole / nonzero(whole - sy), 1)
-    return add_scaled(times(y, part), (1 - part) * steep, s), 1 / steep
+    return add_scaled(times(y, part), (1 - part) * steep / unit, s), unit / steep

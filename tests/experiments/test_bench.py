@@ -91,6 +91,18 @@ def test_train_reports_each_way_to_train(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_learned_reports_state_and_program(tmp_path, capsys):
+    _, report = run("learned", tmp_path, capsys)
+    assert [row["optimizer"] for row in report["rows"]] == ["lstm", "mlp", "adam"]
+    for row, copies in zip(report["rows"], (80, 5, 2), strict=True):
+        assert samples(row["time"]) == 2
+        assert copies <= row["state_bytes"] / (4 * row["parameters"]) < copies + 0.1
+        assert row["program"]["bytes_accessed"] > row["state_bytes"]
+        assert row["program"]["aliased_bytes"] >= row["state_bytes"]
+    assert report["goals"][1]["met"] == "yes"
+
+
+@pytest.mark.slow
 def test_minimize_counts_evaluations(tmp_path, capsys):
     _, report = run("minimize", tmp_path, capsys, rounds=1)
     (row,) = report["rows"]

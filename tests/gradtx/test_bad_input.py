@@ -55,7 +55,7 @@ ROWS: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
                               lambda: gradtx.scale_by_zoom_linesearch(5, initial_guess_strategy="two")),
     "a line search without its function": (TypeError, "needs the extra argument `grad`",
                                            lambda: update(gradtx.lbfgs(), params=PARAMS)),
-    "an objective of many values": (TypeError, r"fun must return one real number, got float32\[3\]; take the mean",
+    "an objective of many values": (TypeError, r"what fun returns must be one real number, got float32\[3\]; take the mean",
                                     lambda: gradtx.minimize(lambda x: x, jnp.ones(3), gradtx.lbfgs())),
     "a search that may not shorten": (ValueError, "`max_backtracking_steps` must be at least 1, got 0",
                                       lambda: gradtx.scale_by_backtracking_linesearch(0)),

@@ -81,6 +81,9 @@ def test_the_two_loops_are_the_formula():
     np.testing.assert_allclose(updates, inverse @ grads[5], rtol=1e-10)
 
 
+BACKTRACKING = gradtx.scale_by_backtracking_linesearch(20)
+
+
 def value_and_slope(function, x, direction):
     value, grad = jax.value_and_grad(function)(x)
     return float(value), float(jnp.vdot(grad, direction))
@@ -200,3 +203,97 @@ def test_a_constant_objective_has_converged():
 def test_a_search_that_fails_in_the_last_step_says_so():
     found = gradtx.minimize(lambda x: -jnp.sum(x), jnp.ones(2), gradtx.lbfgs(), max_steps=1)
     assert int(found.reason) == gradtx.Reason.UNBOUNDED
+
+
+UNITS = 2.0 ** np.array([-70, -40, 0, 40, 70])
+"""From 1e-21 to 1e21. Powers of two, by which rounding is the same, so that paths are to the bit."""
+
+
+def in_another_unit(x, unit):
+    return unit * jnp.sum(jnp.asarray([1.0, 3.0, 10.0]) * jnp.cosh(x - 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "long_enough"),
+    {
+        # Of a gradient that is shorter than 1 the first step is another one.
+        "lbfgs": (lambda unit: gradtx.lbfgs(), 2),
+        "stochastic": (lambda unit: gradtx.stochastic_lbfgs(0.5, 5, 2, 0.01 * unit), 2),
+        "newton_cg": (lambda unit: gradtx.newton_cg(), 0),
+        "newton": (lambda unit: gradtx.newton(1.0, 0.0, True, BACKTRACKING), 0),
+        "zoom behind Newton": (lambda unit: gradtx.newton(linesearch=gradtx.scale_by_zoom_linesearch(20)), 0),
+    }.values(),
+    ids=["lbfgs", "stochastic", "newton_cg", "newton", "zoom behind Newton"],
+)
+def test_the_objective_s_unit_does_not_matter(make, long_enough):
+    """Not even one whose square is beyond float32."""
+
+    def found(unit):
+        start = jnp.asarray([-1.2, 1.5, 3.0])
+        return minimize(in_another_unit, start, make(unit), args=(unit,), tol=1e-3 * unit, max_steps=200)
+
+    ends = jax.jit(jax.vmap(found))(jnp.asarray(UNITS, jnp.float32))
+    assert (ends.reason == Reason.CONVERGED).all()
+    np.testing.assert_allclose(ends.params, 1, atol=1e-3)
+    for alike in (slice(0, long_enough), slice(long_enough, None)):
+        for leaf in (ends.params, ends.steps, ends.evaluations):
+            np.testing.assert_array_equal(leaf[alike], jnp.broadcast_to(leaf[alike][:1], leaf[alike].shape))
+
+
+def squares(x):
+    return jnp.sum(x * x)
+
+
+WRONG = {
+    "two values": (
+        {"value": jnp.ones(2)},
+        TypeError,
+        r"`value` must be one real number, got float32\[2\]; take the mean",
+    ),
+    "many values": ({"value_fn": lambda x: x}, TypeError, r"what `value_fn` returns must be .* got float32\[3\]"),
+    "a pair": ({"value_fn": lambda x: (squares(x), x)}, TypeError, r"got float32\[\], float32\[3\]; give .* alone"),
+    "a whole number": ({"value_fn": lambda x: jnp.argmax(x)}, TypeError, r"got int32\[\]; convert it to a float"),
+    "another gradient": (
+        {"grad": {"w": jnp.ones(3)}},
+        ValueError,
+        r"grad has nothing at its root, but params has float32",
+    ),
+    "a shorter one": ({"grad": jnp.ones(2)}, ValueError, r"grad has shape \(2,\), but params has shape \(3,\)"),
+}
+
+
+@pytest.mark.parametrize("search", [gradtx.scale_by_zoom_linesearch(5), BACKTRACKING], ids=["zoom", "backtracking"])
+@pytest.mark.parametrize("name", WRONG)
+def test_what_a_search_is_given_is_checked(name, search):
+    wrong, error, message = WRONG[name]
+    x = jnp.ones(3)
+    given = {"value": squares(x), "grad": 2 * x, "value_fn": squares} | wrong
+    with pytest.raises(error, match=message):
+        search.update(-2 * x, search.init(x), x, **given)
+
+
+@pytest.mark.parametrize("tx", [gradtx.newton_cg(), gradtx.lbfgs(), gradtx.stochastic_lbfgs(0.1)], ids=str)
+def test_a_state_can_be_donated(tx):
+    x = jnp.ones(3)
+    step = jax.jit(
+        lambda state, x: tx.update(2 * x, state, x, value=squares(x), grad=2 * x, value_fn=squares), donate_argnums=0
+    )
+    updates, _ = step(tx.init(x), x)
+    assert (updates < 0).all()
+
+
+REFUSED = {
+    "a whole number": ({"fun": lambda x: jnp.argmax(x)}, TypeError, r"got int32\[\]; convert it to a float"),
+    "half a step": ({"max_steps": jnp.float32(1.5)}, TypeError, "max_steps must be a whole number, got .*1.5"),
+    "many tolerances": ({"tol": jnp.ones(2)}, ValueError, r"tol has shape \(2,\), expected one number; .* jax.vmap"),
+    "a negative one": ({"tol": -1.0}, ValueError, "tol must be at least 0, got -1.0"),
+    "NaN": ({"tol": float("nan")}, ValueError, "tol must be at least 0, got nan"),
+    "whole params": ({"params": jnp.arange(3)}, TypeError, "params has dtype int32, expected a floating"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_minimize_refuses(name):
+    wrong, error, message = REFUSED[name]
+    with pytest.raises(error, match=message):
+        minimize(**({"fun": squares, "params": jnp.ones(3), "tx": lbfgs()} | wrong))
