@@ -22,7 +22,7 @@ import gradtx
 from experiments import descent_methods, minima
 from experiments.bench.timing import Run, interleave
 from experiments.comparison import FINAL_SEEDS_FROM
-from experiments.data import Dataset
+from experiments.data import Examples
 from experiments.descent_methods import Descent, Kind
 from experiments.descent_readings import effort
 from experiments.models import softmax_regression
@@ -54,6 +54,7 @@ class Descents:
         l2: Half of it times the squared parameters is added to the mean cross-entropy.
         budget: What a run with whole batches may cost, in gradients.
         passes: What a run with mini-batches may cost, in the same coin: far, and near.
+        solved: Training images on which solvers run to convergence.
     """
 
     train_size: int
@@ -64,6 +65,7 @@ class Descents:
     seeds: int
     tuning_seeds: int
     grid: Grid
+    solved: tuple[int, ...]
     estimate: str = field(repr=False)
     scale: str = field(default="", repr=False)
 
@@ -86,16 +88,16 @@ def run(tier: Descents, context: Context) -> xr.Dataset:
         infinite where it is not finite, NaN where nothing was recorded; `full_rate`, `full_at_edge` and `full_seconds`
         (stage, full), the last those of a gradient's worth of work; `full_tuning` (stage, full, full_learning_rate),
         the effort by rate; and so for `mini`. Of the optimum `least`, `largest_gradient`, `first_excess` (seed).
-        `evaluations` (solver): to a gradient of 1e-5 from zeros. `product_seconds`, `gradient_seconds`.
+        `evaluations` (solver, images): to a gradient of 1e-5 from zeros. `product_seconds`, `gradient_seconds`.
     """
     assert context.dataset is not None
     with jax.enable_x64(True):
-        return _run(tier, context, context.dataset.subset(tier.train_size))
+        return _run(tier, context, context.dataset.train)
 
 
 def expected(tier: Descents) -> Mapping[str, float]:
     """The parts, and about what they cost: gradients of lanes."""
-    costs: dict[str, float] = {"optimum": 100.0, "solvers": 800.0}
+    costs = {"optimum": 100.0} | {_solved_name(size): 800.0 * size / tier.train_size for size in tier.solved}
     for stage in TARGETS:
         for kind, method in _all():
             if method.is_tuned:
@@ -126,14 +128,22 @@ def _tuning_cost(tier: Descents, kind: Kind, stage: str, rates: Sequence[float])
     return _budget(tier, kind, stage) * len(rates) * tier.tuning_seeds
 
 
-def _run(tier: Descents, context: Context, dataset: Dataset) -> xr.Dataset:
+def _solved_name(size: int) -> str:
+    return f"solvers/{size}"
+
+
+def _run(tier: Descents, context: Context, train: Examples) -> xr.Dataset:
     costs = expected(tier)
     for cost in costs.values():
         context.progress.expect(cost)
-    images = jnp.asarray(np.asarray(dataset.train.images).reshape(tier.train_size, -1), jnp.float64)
-    problem = minima.softmax_problem(images, dataset.train.labels, tier.l2)
+    problem = _problem(tier, train, tier.train_size)
     optimum = context.part("optimum", costs["optimum"], lambda _: _optimum(problem))
-    solvers = context.part("solvers", costs["solvers"], lambda _: _solvers(problem))
+    solved = [
+        context.part(name, costs[name], lambda _, size=size: _solvers(_problem(tier, train, size)))
+        for size in tier.solved
+        for name in [_solved_name(size)]
+    ]
+    solvers = xr.concat(solved, "images").assign_coords(images=list(tier.solved))
     best = {name: jnp.asarray(optimum[name].values) for name in ("bias", "kernel")}
     rows: dict[Kind, dict[str, list[xr.Dataset]]] = {kind: {} for kind in descent_methods.METHODS}
     settings: dict[str, Setting] = {}
@@ -313,6 +323,12 @@ def _product(params: Params, *args: Any) -> Params:
 
 
 _TIMED_ALONE = {"gradient": jax.jit(jax.grad(minima.softmax_loss)), "product": _product}
+
+
+def _problem(tier: Descents, train: Examples, size: int) -> minima.Problem:
+    """Of the first `size` training images."""
+    images = np.asarray(train.images[:size]).reshape(size, -1)
+    return minima.softmax_problem(jnp.asarray(images, jnp.float64), train.labels[:size], tier.l2)
 
 
 def _solvers(problem: minima.Problem) -> xr.Dataset:

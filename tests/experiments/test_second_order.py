@@ -47,7 +47,7 @@ def made(spread=0.03, key=0, **changes):
     return xr.Dataset(
         parts
         | {
-            "evaluations": ("solver", [100, 110]),
+            "evaluations": (("images", "solver"), [[100, 110], [120, 130]]),
             "least": 0.2,
             "largest_gradient": 1e-12,
             "product_seconds": 0.02,
@@ -56,6 +56,7 @@ def made(spread=0.03, key=0, **changes):
         coords={
             "stage": STAGES, "full": NAMES["full"], "mini": NAMES["mini"], "seed": np.arange(SEEDS),
             "evaluation": grids["full"], "pass": grids["mini"], "solver": ["gradtx.lbfgs", "scipy L-BFGS-B"],
+            "images": [5000, 50_000],
             "full_learning_rate": [0.1, 0.3, 1.0], "mini_learning_rate": [0.1, 0.3, 1.0],
         },
     )  # fmt: skip
