@@ -222,12 +222,12 @@ CIFAR = Study(
             scale="10 steps; quadratics in place of the network",
         ),
         "cpu": _of_convolutions(
-            replace(OF_NETWORKS, iterations=20),
-            Trials(-3, 1, 6, 2),
-            24,
+            replace(OF_NETWORKS, iterations=60, problems=2, validation=16),
+            Trials(-3, 1, 8, 4),
+            128,
             150,
-            "8 minutes",
-            "24 held-out problems, 20 iterations of meta-training, 18 trials on 2 problems; three layers of 8 channels",
+            "25 minutes",
+            "128 held-out problems, 60 iterations of meta-training, 24 trials on 4 problems; three layers of 8 channels",
         ),
         "accelerator": _of_convolutions(
             replace(MLP, iterations=5000, problems=8, last=1), Trials(-3, 1, 8, 64), 1024, 400, "not measured"
