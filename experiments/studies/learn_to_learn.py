@@ -227,7 +227,7 @@ CIFAR = Study(
             128,
             150,
             "25 minutes",
-            "128 held-out problems, 60 iterations of meta-training, 24 trials on 4 problems; three layers of 8 channels",
+            "128 held-out problems, 60 iterations of meta-training, 24 trials on 4 problems; 3 layers of 8 channels",
         ),
         "accelerator": _of_convolutions(
             replace(MLP, iterations=5000, problems=8, last=1), Trials(-3, 1, 8, 64), 1024, 400, "not measured"
