@@ -10,14 +10,16 @@ from typing import Literal, get_args
 from rich.console import Console
 
 from experiments import atomic, devices
-from experiments.bench import eager, learned, minimize, report, step_report, sweep, train
+from experiments.bench import eager, learned, minimize, report, second_order, step_report, sweep, train
 from experiments.bench.step import Plan
 from experiments.errors import ExperimentError, one_line
 
 WIDTH = 110  # of a table, where no terminal sets one
 RESULTS = Path("results", "bench")
 FREE_BYTES = 10_000_000  # far more than any report
-ROUNDS: Mapping[str, int] = {"step": 21, "sweep": 7, "train": 15, "eager": 21, "minimize": 7, "learned": 21}
+ROUNDS: Mapping[str, int] = {
+    "step": 21, "sweep": 7, "train": 15, "eager": 21, "minimize": 7, "second-order": 21, "learned": 21,
+}  # fmt: skip
 SMOKE_ROUNDS = 2
 
 Tree = Literal["leaf", "gpt2", "leaves"]
@@ -37,8 +39,8 @@ def bench(
 
     Args:
         name: `step`: one optimizer step and its compilation. `sweep`: 16 learning rates. `train`: training
-            steps a second. `eager`: an update without jit. `minimize`: L-BFGS to convergence. `learned`: a step of
-            the learned optimizers.
+            steps a second. `eager`: an update without jit. `minimize`: L-BFGS to convergence. `second-order`: a
+            step of each second-order method. `learned`: a step of the learned optimizers.
         json: Where to write the results. By default, `results/bench/<name>.json`.
         smoke: Tiny sizes, to see that it runs. The numbers mean nothing.
         tree: Which trees, for `step`.
@@ -72,6 +74,8 @@ def bench(
             result = train.train(console, smoke=smoke, rounds=count)
         case "minimize":
             result = minimize.minimize(console, smoke=smoke, rounds=count)
+        case "second-order":
+            result = second_order.second_order(console, smoke=smoke, rounds=count)
         case _:  # "learned"
             result = learned.learned(console, smoke=smoke, rounds=count)
     if smoke:

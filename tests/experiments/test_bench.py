@@ -111,6 +111,16 @@ def test_minimize_counts_evaluations(tmp_path, capsys):
     assert [goal["met"] for goal in report["goals"]] == ["yes", "yes"]
 
 
+@pytest.mark.slow
+def test_second_order_times_a_step_of_each_method(tmp_path, capsys):
+    _, report = run("second-order", tmp_path, capsys)
+    ours = ["lbfgs", "stochastic_lbfgs", "newton_cg", "gauss_newton_cg", "newton"]
+    assert [row["method"] for row in report["rows"]] == ["a gradient", *ours, "optax.lbfgs"]
+    assert all(samples(row["time"]) == 2 for row in report["rows"])
+    gradient, *others = (row["program"]["kernels"] for row in report["rows"])
+    assert all(kernels > gradient for kernels in others)
+
+
 def test_no_rounds_is_an_error_before_anything_runs(tmp_path):
     with pytest.raises(ExperimentError, match="--rounds is 0: it takes at least 1"):
         bench("step", json=tmp_path / "x.json", rounds=0)
