@@ -108,7 +108,7 @@ def draw_meta(results: xr.Dataset) -> Figure:
         axes.set_ylim(low - 0.05, max(tops) + (0.45 if len(labels) > 2 else 0.25))
         axes.set(xlabel="iteration", ylabel="log10 of the mean loss")
         axes.set_title(home, loc="left", fontsize=11)
-        axes.legend(fontsize=8, frameon=False, loc="upper right", ncols=2 if len(labels) > 2 else 1)
+        axes.legend(fontsize=8, framealpha=0.9, edgecolor="none", loc="upper right", ncols=2 if len(labels) > 2 else 1)
     for axes in panels[len(by_home) :]:
         axes.set_axis_off()
     return figure

@@ -219,7 +219,7 @@ TIERS: dict[TierName, Descents] = {
     ),
     "cpu": Descents(
         5000, 50, 1e-3, budget=300, passes=(40, 40), seeds=10, tuning_seeds=1, grid=Grid(-4, 1), solved=(5000, 50_000),
-        estimate="25 minutes", scale="5,000 of the 50,000 training images",
+        estimate="12 minutes", scale="5,000 of the 50,000 training images",
     ),
     "accelerator": Descents(
         50_000, 100, 1e-4, budget=1000, passes=(50, 50), seeds=10, tuning_seeds=3, grid=Grid(-6, 1), solved=(50_000,),
