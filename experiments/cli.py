@@ -160,10 +160,10 @@ def report(name: Positional[Annotated[str | None, arg(metavar="NAME")]] = None, 
 
 
 def bench(name: Name) -> None:
-    """Measure gradtx beside optax and PyTorch: `step`, `sweep`, `train` or `eager`.
+    """Measure gradtx beside optax, PyTorch and scipy: `step`, `sweep`, `train`, `eager`, `minimize` and others.
 
     Args:
-        name: What to measure. `bench NAME --help` shows its options.
+        name: What to measure. `bench NAME --help` tells which there are, and shows the options.
     """
     # Stands in the list of commands; `main` puts the real one here when it is asked for.
     raise NotImplementedError(name)

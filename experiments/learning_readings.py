@@ -23,7 +23,8 @@ LOSSES_NOTE = (
     "Loss after the last step on held-out problems, the same for every method: mean and its 95 % interval (studentized "
     "bootstrap over problems), median, and the losses after each step summed. All were tuned or trained at home; "
     f"{RETUNED}: on problems of the test itself. Diverged: problems whose loss is not finite or beyond 1e6; each "
-    "counts as 1e6. Seconds: of a training of one problem."
+    "counts as 1e6. NAG's losses are where it takes its gradient, a step ahead of its iterate. Seconds: of a "
+    "training of one problem."
 )
 COSTS_NOTE = (
     "Its steps: when the best hand-made optimizer gets where the learned one is after its last. Saved: seconds that a "
