@@ -19,7 +19,7 @@ import gradtx
 from experiments import printed
 from experiments.methods import METHODS, Method
 from experiments.surfaces import BOWL, SADDLE, trajectories
-from gradtx import Decay, NonNegative, Scalar, Transform
+from gradtx import Decay, NonNegative, Scalar
 
 BASE = "optax"
 """The convention that others are compared with; gradtx has its defaults."""
@@ -27,11 +27,14 @@ STUDY = "study's code"
 
 
 class KerasAdamState(NamedTuple):
-    """The number of updates, and decaying means of gradients and of their squares, each like `params`."""
+    """State of `keras_adam`."""
 
     count: jax.Array
+    """Number of updates."""
     mu: Any
+    """Decaying mean of gradients, like `params`."""
     nu: Any
+    """Decaying mean of squared gradients, like `params`."""
 
 
 def _keras_adam(
@@ -52,8 +55,7 @@ def _keras_adam(
     return -rate * mu / (root + eps), mu, nu
 
 
-@gradtx.transformation
-def keras_adam(learning_rate: Scalar, b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-7) -> Transform:
+class keras_adam(gradtx.GradientTransformation):
     r"""Adam with eps before the bias correction, as Keras has it.
 
     $$\theta_t = \theta_{t-1} - \eta \frac{\sqrt{1-\beta_2^t}}{1-\beta_1^t} \cdot \frac{m_t}{\sqrt{v_t} + \epsilon}$$
@@ -63,16 +65,20 @@ def keras_adam(learning_rate: Scalar, b1: Decay = 0.9, b2: Decay = 0.999, eps: N
     Source: Kingma and Ba, 2015, the remark before section 2.1, whose "epsilon hat" this is; Keras 3.
     """
 
-    def init(params: Any) -> KerasAdamState:
+    learning_rate: Scalar
+    b1: Decay = 0.9
+    b2: Decay = 0.999
+    eps: NonNegative = 1e-7
+
+    def init(self, params: Any) -> KerasAdamState:
         return KerasAdamState(jnp.zeros([], jnp.int32), gradtx.zeros_like(params), gradtx.zeros_like(params))
 
-    def update(updates: Any, state: KerasAdamState, params: Any = None) -> tuple[Any, KerasAdamState]:
-        count = state.count + 1
-        scalars = [learning_rate, b1, b2, eps, count]
-        updates, mu, nu = gradtx.map_leaves(_keras_adam, [updates, state.mu, state.nu], scalars)
+    def update(self, updates: Any, state: KerasAdamState, params: Any = None) -> tuple[Any, KerasAdamState]:
+        trees, count = {"updates": updates, "mu": state.mu, "nu": state.nu}, state.count + 1
+        updates, mu, nu = gradtx.map_leaves(
+            _keras_adam, trees, learning_rate=self.learning_rate, b1=self.b1, b2=self.b2, eps=self.eps, count=count
+        )
         return updates, KerasAdamState(count, mu, nu)
-
-    return Transform(init, update, state_type=KerasAdamState)
 
 
 _adagrad_0 = partial(gradtx.adagrad, initial_accumulator_value=0.0, eps_in_sqrt=False)

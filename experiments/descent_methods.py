@@ -51,7 +51,7 @@ def _searched(state: Any) -> Any:
 
 
 def _solved(state: Any) -> Any:
-    return state[-1].evaluations + 2 * state[0].products
+    return state[-1].evaluations + 2 * state[0].hvps
 
 
 FIRST_ORDER = (
@@ -62,7 +62,7 @@ FIRST_ORDER = (
 METHODS: dict[Kind, tuple[Descent, ...]] = {
     "full": (
         *FIRST_ORDER,
-        Descent("L-BFGS", lambda _: gradtx.lbfgs(10), False, _searched, is_searching=True),
+        Descent("L-BFGS", lambda _: gradtx.lbfgs(memory_size=10), False, _searched, is_searching=True),
         Descent("Newton-CG", lambda _: gradtx.newton_cg(), False, _solved, is_searching=True),
         Descent("Gauss-Newton-CG", lambda _: gradtx.gauss_newton_cg(), False, _solved, is_searching=True),
     ),
@@ -75,7 +75,7 @@ METHODS: dict[Kind, tuple[Descent, ...]] = {
             about=1 + 2 / EVERY,
         ),
         Descent("naive L-BFGS", _naive),
-        Descent("naive L-BFGS, searching", lambda _: gradtx.lbfgs(10), False, _searched, about=2.5),
+        Descent("naive L-BFGS, searching", lambda _: gradtx.lbfgs(memory_size=10), False, _searched, about=2.5),
     ),
 }
 
@@ -118,9 +118,9 @@ def whole(
             )
             params = gradtx.apply_updates(walk.params, updates)
             if method.is_searching:
-                value, grad, _, outcome = _seen(tx, state)
-                cost = 1 + method.extra(state)
-                is_lost = jnp.isin(outcome, jnp.asarray(LOST, outcome.dtype))
+                search = state[-1]
+                value, grad, cost = search.value, search.grad, 1 + method.extra(state)
+                is_lost = jnp.isin(search.outcome, jnp.asarray(LOST, search.outcome.dtype))
             else:
                 value, grad = jax.value_and_grad(objective)(params)
                 cost = 2 + walk.steps + method.extra(state)
@@ -205,9 +205,3 @@ def _look(data: tuple[Any, ...], params: Params) -> Float[Array, " lanes"]:
 
 def _objective(images: Array, labels: Array, l2: Array) -> Callable[[Params], jax.Array]:
     return lambda params: minima.softmax_loss(params, images, labels, l2)
-
-
-def _seen(tx: GradientTransformation, state: Any) -> Any:
-    evaluated = tx.transform().evaluated
-    assert evaluated is not None
-    return evaluated(state)

@@ -334,7 +334,7 @@ def _problem(tier: Descents, train: Examples, size: int) -> minima.Problem:
 def _solvers(problem: minima.Problem) -> xr.Dataset:
     """Evaluations until no entry of the gradient is above 1e-5, from zeros; a product is two."""
     found = {
-        "gradtx.lbfgs": minima.by_gradtx(problem, gradtx.lbfgs(minima.MEMORY))(),
+        "gradtx.lbfgs": minima.by_gradtx(problem, gradtx.lbfgs(memory_size=minima.MEMORY))(),
         "scipy L-BFGS-B": minima.by_scipy(problem)(),
         "optax.lbfgs": minima.by_optax(problem)(),
         "gradtx.newton_cg": minima.by_gradtx(problem, gradtx.newton_cg())(),

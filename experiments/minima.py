@@ -95,7 +95,7 @@ def loss_of_outputs(out: tuple[jax.Array, Any], images: jax.Array, labels: jax.A
     return jnp.mean(jax.nn.logsumexp(logits, axis=1) - picked) + l2 / 2 * penalty
 
 
-SOFTMAX = gradtx.LossOfOutputs(outputs, loss_of_outputs)
+SOFTMAX = gradtx.CompositeLoss(outputs, loss_of_outputs)
 """`softmax_loss` in two parts, for Gauss-Newton."""
 
 
@@ -116,7 +116,7 @@ def by_gradtx(
         found = gradtx.minimize(function, _start(problem), tx, args=problem.args, max_steps=MOST, tol=TOLERANCE)
         if found.reason != gradtx.Reason.CONVERGED:
             raise RuntimeError(f"{tx} ended as {gradtx.Reason(int(found.reason)).name}")
-        return int(found.evaluations) + 2 * int(getattr(found.state[0], "products", 0))
+        return int(found.evaluations) + 2 * int(getattr(found.state[0], "hvps", 0))
 
     return solve
 

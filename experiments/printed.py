@@ -24,30 +24,35 @@ import xarray as xr
 import gradtx
 from experiments.formulas import FORMULAS
 from experiments.surfaces import first_step
-from gradtx import Decay, NonNegative, Scalar, Transform
+from gradtx import Decay, NonNegative, Scalar
 
 STOP = 1e-6
 
 
 class OneState(NamedTuple):
-    """What a rule remembers, like `params`."""
+    """State of a rule that remembers one thing."""
 
     memory: Any
+    """Like `params`."""
 
 
 class TwoState(NamedTuple):
-    """The two things that a rule remembers, each like `params`."""
+    """State of a rule that remembers two things."""
 
     first: Any
+    """Like `params`."""
     second: Any
+    """Like `params`."""
 
 
-def _init_one(params: Any) -> OneState:
-    return OneState(gradtx.zeros_like(params))
+class _RemembersOne(gradtx.GradientTransformation):
+    def init(self, params: Any) -> OneState:
+        return OneState(gradtx.zeros_like(params))
 
 
-def _init_two(params: Any) -> TwoState:
-    return TwoState(gradtx.zeros_like(params), gradtx.zeros_like(params))
+class _RemembersTwo(gradtx.GradientTransformation):
+    def init(self, params: Any) -> TwoState:
+        return TwoState(gradtx.zeros_like(params), gradtx.zeros_like(params))
 
 
 def _momentum(updates: jax.Array, buffer: jax.Array, step: jax.Array, discount: jax.Array) -> Any:
@@ -55,15 +60,16 @@ def _momentum(updates: jax.Array, buffer: jax.Array, step: jax.Array, discount: 
     return -(buffer * step), buffer
 
 
-@gradtx.transformation
-def momentum(learning_rate: Scalar, discount: Decay = 0.7) -> Transform:
+class momentum(_RemembersOne):
     """The heavy ball; the learning rate is outside the buffer."""
 
-    def update(updates: Any, state: OneState, params: Any = None) -> tuple[Any, OneState]:
-        updates, memory = gradtx.map_leaves(_momentum, [updates, state.memory], [learning_rate, discount])
-        return updates, OneState(memory)
+    learning_rate: Scalar
+    discount: Decay = 0.7
 
-    return Transform(_init_one, update, state_type=OneState)
+    def update(self, updates: Any, state: OneState, params: Any = None) -> tuple[Any, OneState]:
+        trees = {"updates": updates, "buffer": state.memory}
+        updates, memory = gradtx.map_leaves(_momentum, trees, step=self.learning_rate, discount=self.discount)
+        return updates, OneState(memory)
 
 
 WIRED = 0.7
@@ -74,18 +80,20 @@ def _future(params: jax.Array, buffer: jax.Array, step: jax.Array, discount: jax
     return params - step * discount * buffer
 
 
-@gradtx.transformation
-def nesterov(learning_rate: Scalar, discount: Decay = 0.7) -> Transform:
+class nesterov(_RemembersOne):
     """Looks ahead by `discount`, but its buffer decays by 0.7."""
 
-    def update(updates: Any, state: OneState, params: Any = None) -> tuple[Any, OneState]:
-        updates, memory = gradtx.map_leaves(_momentum, [updates, state.memory], [learning_rate, WIRED])
+    learning_rate: Scalar
+    discount: Decay = 0.7
+
+    def update(self, updates: Any, state: OneState, params: Any = None) -> tuple[Any, OneState]:
+        trees = {"updates": updates, "buffer": state.memory}
+        updates, memory = gradtx.map_leaves(_momentum, trees, step=self.learning_rate, discount=WIRED)
         return updates, OneState(memory)
 
-    def gradient_params(params: Any, state: OneState) -> Any:
-        return gradtx.map_leaves(_future, [params], [learning_rate, discount], reads=[state.memory])
-
-    return Transform(_init_one, update, gradient_params, state_type=OneState)
+    def gradient_params(self, params: Any, state: OneState) -> Any:
+        trees, reads = {"params": params}, {"buffer": state.memory}
+        return gradtx.map_leaves(_future, trees, reads=reads, step=self.learning_rate, discount=self.discount)
 
 
 def _adagrad(updates: jax.Array, total: jax.Array, step: jax.Array, delta: jax.Array) -> Any:
@@ -93,15 +101,16 @@ def _adagrad(updates: jax.Array, total: jax.Array, step: jax.Array, delta: jax.A
     return -(step * updates / (jnp.sqrt(total) + delta)), total
 
 
-@gradtx.transformation
-def adagrad(learning_rate: Scalar, delta: NonNegative = 1e-8) -> Transform:
+class adagrad(_RemembersOne):
     """Epsilon is outside the root."""
 
-    def update(updates: Any, state: OneState, params: Any = None) -> tuple[Any, OneState]:
-        updates, memory = gradtx.map_leaves(_adagrad, [updates, state.memory], [learning_rate, delta])
-        return updates, OneState(memory)
+    learning_rate: Scalar
+    delta: NonNegative = 1e-8
 
-    return Transform(_init_one, update, state_type=OneState)
+    def update(self, updates: Any, state: OneState, params: Any = None) -> tuple[Any, OneState]:
+        trees = {"updates": updates, "total": state.memory}
+        updates, memory = gradtx.map_leaves(_adagrad, trees, step=self.learning_rate, delta=self.delta)
+        return updates, OneState(memory)
 
 
 def _adadelta(
@@ -112,17 +121,19 @@ def _adadelta(
     return -(step * diff), sum_grad, decay * sum_diff + (1 - decay) * (diff * diff)
 
 
-@gradtx.transformation
-def adadelta(learning_rate: Scalar, decay: Decay = 0.9, delta: NonNegative = 1e-1) -> Transform:
+class adadelta(_RemembersTwo):
     """Epsilon is 0.1, and there is a learning rate, which the average of the steps does not know of."""
 
-    def update(updates: Any, state: TwoState, params: Any = None) -> tuple[Any, TwoState]:
+    learning_rate: Scalar
+    decay: Decay = 0.9
+    delta: NonNegative = 1e-1
+
+    def update(self, updates: Any, state: TwoState, params: Any = None) -> tuple[Any, TwoState]:
+        trees = {"updates": updates, "sum_grad": state.first, "sum_diff": state.second}
         updates, *memory = gradtx.map_leaves(
-            _adadelta, [updates, state.first, state.second], [learning_rate, decay, delta]
+            _adadelta, trees, step=self.learning_rate, decay=self.decay, delta=self.delta
         )
         return updates, TwoState(*memory)
-
-    return Transform(_init_two, update, state_type=TwoState)
 
 
 def _rmsprop(updates: jax.Array, total: jax.Array, step: jax.Array, decay: jax.Array, delta: jax.Array) -> Any:
@@ -130,15 +141,19 @@ def _rmsprop(updates: jax.Array, total: jax.Array, step: jax.Array, decay: jax.A
     return -(step * updates / (jnp.sqrt(total) + delta)), total
 
 
-@gradtx.transformation
-def rmsprop(learning_rate: Scalar, decay: Decay = 0.9, delta: NonNegative = 1e-8) -> Transform:
+class rmsprop(_RemembersOne):
     """Epsilon is outside the root. (As printed, the code is not valid Python: a default precedes a plain argument.)"""
 
-    def update(updates: Any, state: OneState, params: Any = None) -> tuple[Any, OneState]:
-        updates, memory = gradtx.map_leaves(_rmsprop, [updates, state.memory], [learning_rate, decay, delta])
-        return updates, OneState(memory)
+    learning_rate: Scalar
+    decay: Decay = 0.9
+    delta: NonNegative = 1e-8
 
-    return Transform(_init_one, update, state_type=OneState)
+    def update(self, updates: Any, state: OneState, params: Any = None) -> tuple[Any, OneState]:
+        trees = {"updates": updates, "total": state.memory}
+        updates, memory = gradtx.map_leaves(
+            _rmsprop, trees, step=self.learning_rate, decay=self.decay, delta=self.delta
+        )
+        return updates, OneState(memory)
 
 
 def _adam(
@@ -155,20 +170,23 @@ def _adam(
     return -(step * mean / jnp.sqrt(square + delta)), mean, square
 
 
-@gradtx.transformation
-def adam(learning_rate: Scalar, beta1: Decay = 0.9, beta2: Decay = 0.999, delta: NonNegative = 1e-8) -> Transform:
+class adam(_RemembersTwo):
     """Without bias correction: the first step is 3.16 times as long as Adam's, the twelfth 6.57 times.
 
     Epsilon inside the root makes it slow where gradients are small: 1e-8 is to be compared with 0.001 g^2.
     """
 
-    def update(updates: Any, state: TwoState, params: Any = None) -> tuple[Any, TwoState]:
+    learning_rate: Scalar
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
+    delta: NonNegative = 1e-8
+
+    def update(self, updates: Any, state: TwoState, params: Any = None) -> tuple[Any, TwoState]:
+        trees = {"updates": updates, "mean": state.first, "square": state.second}
         updates, *memory = gradtx.map_leaves(
-            _adam, [updates, state.first, state.second], [learning_rate, beta1, beta2, delta]
+            _adam, trees, step=self.learning_rate, beta1=self.beta1, beta2=self.beta2, delta=self.delta
         )
         return updates, TwoState(*memory)
-
-    return Transform(_init_two, update, state_type=TwoState)
 
 
 PRINTED: dict[str, gradtx.GradientTransformation] = {

@@ -28,11 +28,11 @@ SHIPPED = {
 
 
 def shipped(found: xr.Dataset, name: str) -> tuple[GradientTransformation, dict[str, Any]]:
-    """The optimizer of that name, and what is told about it."""
+    """The optimizer of that name, and its metadata."""
     tier: LearnToLearn = STUDIES[STUDY.name].tiers[found.attrs["tier"]]
     learner: Learner = next(one for one in tier.learners if one.label == SHIPPED[name])
     one = found.sel(learner=learner.label)
-    told = {
+    metadata = {
         "command": found.attrs["command"],
         "seed": tier.seed,
         "trained_on": learner.home,
@@ -40,7 +40,7 @@ def shipped(found: xr.Dataset, name: str) -> tuple[GradientTransformation, dict[
         "log10_validation_loss": round(float(np.nanmin(one.validation)), 4),
         "jax_version": found.attrs["jax_version"],
     }
-    return restored(learner.recipe, one.weights.values), told
+    return restored(learner.recipe, one.weights.values), metadata
 
 
 def main(directory: Path) -> None:
@@ -48,9 +48,9 @@ def main(directory: Path) -> None:
     found = results.read(directory)
     PACKAGE.mkdir(exist_ok=True)
     for name in SHIPPED:
-        tx, told = shipped(found, name)
-        learned.save(PACKAGE / f"{name}.npz", tx, **told)
-        print(f"{name}: {(PACKAGE / f'{name}.npz').stat().st_size:,} bytes, {told}")
+        tx, metadata = shipped(found, name)
+        learned.save(PACKAGE / f"{name}.npz", tx, **metadata)
+        print(f"{name}: {(PACKAGE / f'{name}.npz').stat().st_size:,} bytes, {metadata}")
 
 
 if __name__ == "__main__":

@@ -1,82 +1,146 @@
 """Gradient transformations for JAX whose hyperparameters are data."""
 
-from . import interop as interop
-from . import learned as learned
-from . import testing as testing
-from ._core.apply import apply_updates as apply_updates
-from ._core.arguments import Data as Data
-from ._core.arguments import Decay as Decay
-from ._core.arguments import DType as DType
-from ._core.arguments import NonNegative as NonNegative
-from ._core.arguments import Positive as Positive
-from ._core.arguments import Scalar as Scalar
-from ._core.arguments import Static as Static
+from typing import TYPE_CHECKING
+
+# The contract
+
+from ._core.contract import GradientTransformation as GradientTransformation
+from ._core.contract import GradientTransformationExtraArgs as GradientTransformationExtraArgs
+from ._core.contract import Stateless as Stateless
+from ._core.contract import Recipe as Recipe
+from ._core.schedule import Schedule as Schedule
 from ._core.chain import chain as chain
 from ._core.chain import named_chain as named_chain
-from ._core.config import from_config as from_config
-from ._core.config import to_config as to_config
-from ._core.maths import safe_increment as safe_increment
-from ._core.maths import safe_sqrt as safe_sqrt
-from ._core.schedule import LearningRate as LearningRate
+from ._core.apply import apply_updates as apply_updates
+from ._core.data import batch_axes as batch_axes
+from ._core.contract import current as current
+from ._core.paths import hyperparams as hyperparams
+from ._config import to_config as to_config
+from ._config import from_config as from_config
+
+# Optimizers
+
+from ._optimizers.sgd import sgd as sgd
+from ._optimizers.nag import nag as nag
+from ._optimizers.adaptive import adagrad as adagrad
+from ._optimizers.adaptive import adadelta as adadelta
+from ._optimizers.adaptive import rmsprop as rmsprop
+from ._optimizers.adam import adam as adam
+from ._optimizers.adam import adamw as adamw
+from ._optimizers.lbfgs import lbfgs as lbfgs
+from ._optimizers.lbfgs import stochastic_lbfgs as stochastic_lbfgs
+from ._optimizers.second_order import newton as newton
+from ._optimizers.second_order import newton_cg as newton_cg
+from ._optimizers.second_order import gauss_newton_cg as gauss_newton_cg
+
+# Parts
+
+from ._transforms.identity import identity as identity
+from ._transforms.identity import stateless as stateless
+from ._transforms.scale import scale as scale
+from ._transforms.scale import scale_by_learning_rate as scale_by_learning_rate
+from ._transforms.scale import scale_by_schedule as scale_by_schedule
+from ._transforms.scale import set_to_zero as set_to_zero
+from ._transforms.trace import trace as trace
+from ._transforms.trace import ema as ema
+from ._transforms.bias_correction import bias_correction as bias_correction
+from ._transforms.second_moment import scale_by_rms as scale_by_rms
+from ._transforms.second_moment import scale_by_stddev as scale_by_stddev
+from ._transforms.second_moment import scale_by_rss as scale_by_rss
+from ._transforms.adadelta import scale_by_adadelta as scale_by_adadelta
+from ._transforms.adam import scale_by_adam as scale_by_adam
+from ._transforms.weight_decay import add_decayed_weights as add_decayed_weights
+from ._transforms.masks import by_path as by_path
+from ._transforms.masks import by_rank as by_rank
+from ._transforms.clip import clip as clip
+from ._transforms.clip import clip_by_global_norm as clip_by_global_norm
+from ._transforms.clip import global_norm as global_norm
+from ._curvature.lbfgs import scale_by_lbfgs as scale_by_lbfgs
+from ._curvature.stochastic_lbfgs import scale_by_stochastic_lbfgs as scale_by_stochastic_lbfgs
+from ._curvature.newton import scale_by_newton as scale_by_newton
+from ._curvature.newton_cg import scale_by_newton_cg as scale_by_newton_cg
+from ._curvature.gauss_newton import scale_by_gauss_newton_cg as scale_by_gauss_newton_cg
+
+# Minimising
+
+from ._minimize import minimize as minimize
+from ._minimize import MinimizeResult as MinimizeResult
+from ._minimize import Reason as Reason
+from ._minimize import CompositeLoss as CompositeLoss
+from ._linesearch.zoom import scale_by_zoom_linesearch as scale_by_zoom_linesearch
+from ._linesearch.backtracking import scale_by_backtracking_linesearch as scale_by_backtracking_linesearch
+from ._linesearch.search import Outcome as Outcome
+from ._linesearch.from_state import value_and_grad_from_state as value_and_grad_from_state
+
+# Schedules
+
+from ._schedules.basic import constant_schedule as constant_schedule
+from ._schedules.basic import linear_schedule as linear_schedule
+from ._schedules.basic import polynomial_schedule as polynomial_schedule
+from ._schedules.basic import exponential_decay as exponential_decay
+from ._schedules.cosine import cosine_decay_schedule as cosine_decay_schedule
+from ._schedules.cosine import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
+from ._schedules.piecewise import piecewise_constant_schedule as piecewise_constant_schedule
+from ._schedules.piecewise import join_schedules as join_schedules
+
+# Annotations of fields
+
+from ._core.fields import Scalar as Scalar
+from ._core.fields import NonNegative as NonNegative
+from ._core.fields import Positive as Positive
+from ._core.fields import Decay as Decay
+from ._core.fields import SumDecay as SumDecay
 from ._core.schedule import ScalarOrSchedule as ScalarOrSchedule
-from ._core.schedule import Schedule as Schedule
-from ._core.schedule import schedule as schedule
-from ._core.schedule import value_at as value_at
-from ._core.transformation import EmptyState as EmptyState
-from ._core.transformation import GradientTransformation as GradientTransformation
-from ._core.transformation import Transform as Transform
-from ._core.transformation import batch_axes as batch_axes
-from ._core.transformation import current as current
-from ._core.transformation import identity as identity
-from ._core.transformation import stateless as stateless
-from ._core.transformation import transformation as transformation
+from ._core.schedule import LearningRate as LearningRate
+from ._core.fields import Data as Data
+from ._core.fields import Static as Static
+from ._core.fields import AtLeastOne as AtLeastOne
+from ._core.fields import DType as DType
+from ._core.fields import Range as Range
+from ._core.types import Params as Params
+from ._core.types import Updates as Updates
+from ._core.types import OptState as OptState
+
+# Tools for writing your own
+
 from ._core.tree import map_leaves as map_leaves
 from ._core.tree import zeros_like as zeros_like
-from .minimize import LossOfOutputs as LossOfOutputs
-from .minimize import Minimum as Minimum
-from .minimize import Reason as Reason
-from .minimize import minimize as minimize
-from .optimizers.adam import adam as adam
-from .optimizers.adam import adamw as adamw
-from .optimizers.adaptive import adadelta as adadelta
-from .optimizers.adaptive import adagrad as adagrad
-from .optimizers.adaptive import rmsprop as rmsprop
-from .optimizers.lbfgs import lbfgs as lbfgs
-from .optimizers.lbfgs import stochastic_lbfgs as stochastic_lbfgs
-from .optimizers.nag import nag as nag
-from .optimizers.second_order import gauss_newton_cg as gauss_newton_cg
-from .optimizers.second_order import newton as newton
-from .optimizers.second_order import newton_cg as newton_cg
-from .optimizers.sgd import sgd as sgd
-from .schedules.basic import constant_schedule as constant_schedule
-from .schedules.basic import exponential_decay as exponential_decay
-from .schedules.basic import linear_schedule as linear_schedule
-from .schedules.basic import polynomial_schedule as polynomial_schedule
-from .schedules.cosine import cosine_decay_schedule as cosine_decay_schedule
-from .schedules.cosine import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
-from .schedules.piecewise import join_schedules as join_schedules
-from .schedules.piecewise import piecewise_constant_schedule as piecewise_constant_schedule
-from .transforms.adadelta import scale_by_adadelta as scale_by_adadelta
-from .transforms.adam import scale_by_adam as scale_by_adam
-from .transforms.backtracking import scale_by_backtracking_linesearch as scale_by_backtracking_linesearch
-from .transforms.bias_correction import bias_correction as bias_correction
-from .transforms.clip import clip as clip
-from .transforms.clip import clip_by_global_norm as clip_by_global_norm
-from .transforms.clip import global_norm as global_norm
-from .transforms.gauss_newton import scale_by_gauss_newton_cg as scale_by_gauss_newton_cg
-from .transforms.lbfgs import scale_by_lbfgs as scale_by_lbfgs
-from .transforms.linesearch import scale_by_zoom_linesearch as scale_by_zoom_linesearch
-from .transforms.momentum import ema as ema
-from .transforms.momentum import momentum as momentum
-from .transforms.momentum import trace as trace
-from .transforms.newton import scale_by_newton as scale_by_newton
-from .transforms.newton_cg import scale_by_newton_cg as scale_by_newton_cg
-from .transforms.ray import Outcome as Outcome
-from .transforms.scale import scale as scale
-from .transforms.scale import scale_by_learning_rate as scale_by_learning_rate
-from .transforms.scale import scale_by_schedule as scale_by_schedule
-from .transforms.scale import set_to_zero as set_to_zero
-from .transforms.second_moment import scale_by_rms as scale_by_rms
-from .transforms.second_moment import scale_by_rss as scale_by_rss
-from .transforms.stochastic_lbfgs import scale_by_stochastic_lbfgs as scale_by_stochastic_lbfgs
-from .transforms.weight_decay import add_decayed_weights as add_decayed_weights
+from ._core.schedule import value_at as value_at
+from ._maths import safe_increment as safe_increment
+from ._maths import safe_sqrt as safe_sqrt
+
+# States
+
+from ._core.contract import EmptyState as EmptyState
+from ._transforms.scale import ScaleByLearningRateState as ScaleByLearningRateState
+from ._transforms.scale import ScaleByScheduleState as ScaleByScheduleState
+from ._transforms.trace import TraceState as TraceState
+from ._transforms.trace import EmaState as EmaState
+from ._transforms.bias_correction import BiasCorrectionState as BiasCorrectionState
+from ._transforms.second_moment import ScaleByRmsState as ScaleByRmsState
+from ._transforms.second_moment import ScaleByRmsWithCountState as ScaleByRmsWithCountState
+from ._transforms.second_moment import ScaleByRStdDevState as ScaleByRStdDevState
+from ._transforms.second_moment import ScaleByRStdDevWithCountState as ScaleByRStdDevWithCountState
+from ._transforms.second_moment import ScaleByRssState as ScaleByRssState
+from ._transforms.adadelta import ScaleByAdaDeltaState as ScaleByAdaDeltaState
+from ._transforms.adam import ScaleByAdamState as ScaleByAdamState
+from ._transforms.weight_decay import AddDecayedWeightsState as AddDecayedWeightsState
+from ._optimizers.nag import NagState as NagState
+from ._curvature.lbfgs import ScaleByLBFGSState as ScaleByLBFGSState
+from ._curvature.stochastic_lbfgs import StochasticLBFGSState as StochasticLBFGSState
+from ._curvature.newton import NewtonState as NewtonState
+from ._curvature.newton_cg import NewtonCGState as NewtonCGState
+from ._linesearch.zoom import ScaleByZoomLinesearchState as ScaleByZoomLinesearchState
+from ._linesearch.zoom import ZoomLinesearchInfo as ZoomLinesearchInfo
+from ._linesearch.backtracking import ScaleByBacktrackingLinesearchState as ScaleByBacktrackingLinesearchState
+from ._linesearch.backtracking import BacktrackingLinesearchInfo as BacktrackingLinesearchInfo
+
+if TYPE_CHECKING:  # a type checker takes a module with `__getattr__` for one that has every name
+    from . import interop as interop
+    from . import learned as learned
+    from . import testing as testing
+else:  # imported at their first use; and a hint for a name of optax's that is not here
+    from ._from_optax import __dir__ as __dir__
+    from ._from_optax import __getattr__ as __getattr__
+
+__version__ = "0.1.0.dev0"

@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._core.contract import GradientTransformation, Recipe
+from ._core.data import PyTreeNode, public_name
 from ._core.schedule import Schedule
-from ._core.transformation import GradientTransformation
-from .transforms.scale import ScaleByLearningRateState, ScaleByScheduleState
-from .transforms.weight_decay import AddDecayedWeightsState
+from ._core.types import OptState, Params, PyTree, Updates
+from ._transforms.scale import ScaleByLearningRateState, ScaleByScheduleState
+from ._transforms.weight_decay import AddDecayedWeightsState
 
 if TYPE_CHECKING:
     import optax
 
-Words = tuple[str, ...]  # a place in a state, in the same words for tuples, NamedTuples, and lists and dicts
+Words: TypeAlias = tuple[str, ...]
+"""A place in a state, in the same words for tuples, NamedTuples, and lists and dicts."""
 
-# Fields that are like the parameters. Several may differ in dtype; together they have the parameters'.
-_LIKE_PARAMS = ("mu", "trace", "ema", "nu", "e_g", "e_x", "sum_of_squares")
 # These keep a count that only a schedule reads; optax keeps it for a schedule alone.
 _SCHEDULED = (ScaleByLearningRateState, ScaleByScheduleState, AddDecayedWeightsState)
+# These have fields that optax's have not.
+_KEEPS_MORE = ("LinesearchState", "LBFGSState")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +38,7 @@ class _Init:
 
     tx: GradientTransformation
 
-    def __call__(self, params: Any) -> Any:
+    def __call__(self, params: Params) -> OptState:
         return self.tx.init(params)
 
 
@@ -45,7 +48,9 @@ class _Update:
 
     tx: GradientTransformation
 
-    def __call__(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def __call__(
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: object
+    ) -> tuple[Updates, OptState]:
         return self.tx.update(updates, state, params, **extra)
 
 
@@ -56,8 +61,8 @@ def as_optax(tx: GradientTransformation) -> optax.GradientTransformationExtraArg
     of their type; with this they come through.
 
     Raises:
-        ValueError: `tx` differentiates at another point than `params` (`nag`), which optax has no word for.
-        TypeError: `tx` is not gradtx's.
+        ValueError: if `tx` differentiates at another point than `params` (`nag`), which optax has no word for.
+        TypeError: if `tx` is not gradtx's.
     """
     import optax
 
@@ -68,7 +73,7 @@ def as_optax(tx: GradientTransformation) -> optax.GradientTransformationExtraArg
 def _refuse_look_ahead(tx: GradientTransformation, owner: str, where: str) -> None:
     if not isinstance(tx, GradientTransformation):
         raise TypeError(f"{owner} takes a gradtx transformation, got {tx!r}")
-    if tx.transform().gradient_params is not None:
+    if tx._defines("gradient_params"):
         raise ValueError(
             f"{owner}: {tx!r} needs its gradient at tx.gradient_params(params, state). With {where} it would be "
             "another method, silently. Use gradtx.sgd(learning_rate, momentum, nesterov=True): it is Nesterov's "
@@ -76,11 +81,11 @@ def _refuse_look_ahead(tx: GradientTransformation, owner: str, where: str) -> No
         )
 
 
-def from_optax(tx: GradientTransformation, restored: Any, params: Any = None, *, count: int | None = None) -> Any:
+def from_optax(tx: GradientTransformation, restored: OptState, params: Params, *, count: int | None = None) -> OptState:
     """The state of an optax optimizer as the state of `tx`, the same optimizer of gradtx.
 
         restored = orbax.checkpoint.StandardCheckpointer().restore(path)     # of optax.adam: [{count, mu, nu}, None]
-        state = gradtx.interop.from_optax(tx, restored)
+        state = gradtx.interop.from_optax(tx, restored, params)
 
     Training goes on as it would with optax, except for rounding. Arrays get the dtypes that `tx.init` gives them
     (float32 accumulators for half precision). Those that have them already are shared with `restored`, not copied.
@@ -93,18 +98,16 @@ def from_optax(tx: GradientTransformation, restored: Any, params: Any = None, *,
         tx: With the stages of the optax optimizer, in its order.
         restored: An optax state, or what is left of one without its classes: lists, dicts and `None`. A state of
             `tx` itself that lost its classes will do as well.
-        params: Arrays or `ShapeDtypeStruct`s. Needed where the parameters hold other containers than dicts and lists
-            and `restored` has lost them, or where nothing in it is like the parameters and `tx` has to see them.
+        params: The parameters: arrays or `ShapeDtypeStruct`s, in the containers that `tx.update` will see them in.
         count: How many updates there were, for the places where optax does not keep it.
 
     Raises:
-        ValueError: The state does not fit: the path is named, what was expected and what came. Or a count is
-            needed and not known.
-        TypeError: A leaf is of another kind of number.
+        ValueError: if the state does not fit: the path is named, what was expected and what came; if a count is
+            needed and not known; or if a stage keeps more than optax's (L-BFGS, line searches).
+        TypeError: if a leaf is of another kind of number.
     """
     _refuse_look_ahead(tx, "from_optax", "the state of optax.sgd, whose velocity does not hold the learning rate,")
-    target = _target(tx, restored, params)
-    specs, structure = jax.tree.flatten(target)
+    specs, structure = jax.tree.flatten(jax.eval_shape(tx.init, params))
     places = list(_visit(structure.unflatten(range(len(specs))), keep=True))
     _compare_types(places, restored)
     wanted = {words: node for words, node in places if isinstance(node, int)}
@@ -113,15 +116,16 @@ def from_optax(tx: GradientTransformation, restored: Any, params: Any = None, *,
 
     missing = [words for words in wanted if words not in source]
     for words in missing:
+        _refuse_what_keeps_more(places, source, words)
         if words[-1:] != ("count",):
             raise ValueError(
-                f"from_optax: the optax state has nothing at {_at(words)}, where {tx._factory.short} keeps "
+                f"from_optax: the optax state has nothing at {_at(words)}, where {type(tx).__name__} keeps "
                 f"{_describe(specs[wanted[words]])}. {_HINT} It has {_listing(source)}"
             )
     surplus = {words: leaf for words, leaf in source.items() if words not in wanted}
     if surplus:
         raise ValueError(
-            f"from_optax: the optax state has {_listing(surplus)}, for which {tx._factory.short} has no place. {_HINT}"
+            f"from_optax: the optax state has {_listing(surplus)}, for which {type(tx).__name__} has no place. {_HINT}"
         )
     if missing:
         value = _missing_count(tx, restored, count, missing[0])
@@ -134,43 +138,16 @@ def from_optax(tx: GradientTransformation, restored: Any, params: Any = None, *,
 _HINT = "Is it the state of another optimizer, or are its stages in another order?"
 
 
-def _target(tx: GradientTransformation, restored: Any, params: Any) -> Any:
-    """The state of `tx` as structs."""
-    if params is not None:
-        return jax.eval_shape(tx.init, params)
-    like = _like_params(restored)
-    try:
-        return jax.eval_shape(tx.init, jax.ShapeDtypeStruct((), jnp.float32) if like is None else like)
-    except Exception as error:  # whatever tx.init does not like about the stand-in
-        raise ValueError(
-            "from_optax: the structure of the parameters cannot be read off this state; give them, too: "
-            f"from_optax(tx, restored, params). ({error})"
-        ) from error
-
-
-def _like_params(restored: Any) -> Any:
-    """Structs like the parameters: the largest of the fields that are, in the widest dtypes of all that are alike."""
-    found = sorted(_moments(restored), key=lambda tree: -len(jax.tree.leaves(tree)))
-    alike = [tree for tree in found if jax.tree.structure(tree) == jax.tree.structure(found[0])]
-
-    def struct(*leaves: Any) -> jax.ShapeDtypeStruct:
-        with jax.numpy_dtype_promotion("standard"):
-            dtype = jnp.result_type(*[getattr(leaf, "dtype", jnp.float32) for leaf in leaves])
-        return jax.ShapeDtypeStruct(np.shape(leaves[0]), dtype)
-
-    return jax.tree.map(struct, *alike) if alike else None
-
-
-def _moments(node: Any) -> Iterator[Any]:
-    children = _children(node)
-    names = [name for name, _ in children]
-    # A stage of a named chain may be called `ema`, too; a state has a count, or no other fields than such.
-    is_state = "count" in names or all(name in _LIKE_PARAMS for name in names)
-    for name, child in children:
-        if is_state and name in _LIKE_PARAMS:
-            yield child
-        else:
-            yield from _moments(child)
+def _refuse_what_keeps_more(places: list[tuple[Words, Any]], source: dict[Words, Any], missing: Words) -> None:
+    """Raise ValueError for a place in a stage whose state has optax's fields and more."""
+    for words, node in places:
+        begins = missing[: len(words)] == words and any(other[: len(words)] == words for other in source)
+        if begins and type(node).__name__.endswith(_KEEPS_MORE):
+            raise ValueError(
+                f"from_optax: the {type(node).__name__} at {_at(words)} keeps more than optax's, which has nothing at "
+                f"{_at(missing)}: it cannot go on from there. Take the state of that stage from tx.init(params), and "
+                "bring in those of the others one by one"
+            )
 
 
 def _children(node: Any) -> list[tuple[str, Any]]:
@@ -182,7 +159,7 @@ def _children(node: Any) -> list[tuple[str, Any]]:
     return [(str(i), child) for i, child in enumerate(node)] if isinstance(node, (tuple, list)) else []
 
 
-def _visit(node: Any, words: Words = (), *, keep: bool) -> Iterator[tuple[Words, Any]]:
+def _visit(node: object, words: Words = (), *, keep: bool) -> Iterator[tuple[Words, Any]]:
     """Every container and every leaf with its place; wrappers that keep nothing of their own are looked through.
 
     `keep`: Not through `inject_hyperparams`, whose numbers are wanted.
@@ -202,11 +179,11 @@ def _visit(node: Any, words: Words = (), *, keep: bool) -> Iterator[tuple[Words,
             yield (*words, *map(str, keys)), leaf
 
 
-def _leaves(tree: Any, *, keep: bool) -> dict[Words, Any]:
+def _leaves(tree: PyTree, *, keep: bool) -> dict[Words, Any]:
     return {words: node for words, node in _visit(tree, keep=keep) if not _children(node)}
 
 
-def _compare_types(places: list[tuple[Words, Any]], restored: Any) -> None:
+def _compare_types(places: list[tuple[Words, Any]], restored: OptState) -> None:
     """Two optimizers may keep fields of the same names; where classes are known, they have to have one name."""
     theirs = {words: type(node) for words, node in _visit(restored, keep=False) if hasattr(node, "_fields")}
     for words, node in places:
@@ -218,33 +195,34 @@ def _compare_types(places: list[tuple[Words, Any]], restored: Any) -> None:
             )
 
 
-def _missing_count(tx: GradientTransformation, restored: Any, count: int | None, words: Words) -> int:
-    """How many updates there were: as told, as another count has it, or 0 where nothing reads it."""
+def _missing_count(tx: GradientTransformation, restored: OptState, count: int | None, words: Words) -> int:
+    """How many updates there were: as given, as another count has it, or 0 where nothing reads it."""
     leaves = _leaves(restored, keep=True).items()
     known = {int(leaf) for words, leaf in leaves if words[-1:] == ("count",) and np.ndim(leaf) == 0}
     if count is None and len(known) != 1 and (known or not _is_constant(tx)):
         reason = f"it has several counts, {sorted(known)}" if known else "optax keeps none for a constant rate"
         raise ValueError(
             f"from_optax: the number of updates at {_at(words)} is needed for a schedule and cannot be read off the "
-            f"optax state ({reason}). Give it: from_optax(tx, restored, count=...)"
+            f"optax state ({reason}). Give it: from_optax(tx, restored, params, count=...)"
         )
     return count if count is not None else next(iter(known), 0)
 
 
-def _is_constant(node: Any) -> bool:
-    """Whether no schedule can be in `node`: every factory is gradtx's own, and no argument is one."""
+def _is_constant(node: object) -> bool:
+    """Whether no schedule can be in `node`: no field holds one, and no class of somebody's own may hide one."""
     if isinstance(node, Schedule):
         return False
-    if not isinstance(node, GradientTransformation):
+    if not isinstance(node, PyTreeNode):
         return True
-    if not node._factory.name.startswith("gradtx."):
-        made = node._run()
-        return isinstance(made, GradientTransformation) and _is_constant(made)
-    inside = jax.tree.leaves(node._data, is_leaf=lambda part: isinstance(part, (GradientTransformation, Schedule)))
+    if isinstance(node, Recipe):
+        return _is_constant(node._parts())
+    if isinstance(node, GradientTransformation) and not public_name(type(node)).startswith("gradtx."):
+        return False
+    inside = jax.tree.leaves(node._values(), is_leaf=lambda part: isinstance(part, PyTreeNode))
     return all(map(_is_constant, inside))
 
 
-def _fit(value: Any, spec: jax.ShapeDtypeStruct, words: Words) -> jax.Array:
+def _fit(value: object, spec: jax.ShapeDtypeStruct, words: Words) -> jax.Array:
     """`value` as `spec` has it; shared if it is so already."""
     if not isinstance(value, (jax.Array, np.ndarray, np.generic, int, float, complex)):
         raise TypeError(f"from_optax: {_at(words)} must be an array, got {value!r} ({type(value).__name__})")

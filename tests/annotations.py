@@ -14,6 +14,8 @@ _checkers: dict[Any, Callable[..., Any]] = {}
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """`beartype(function)`, for the stand-ins that jaxtyping makes: they have a signature, and no body of their own."""
+    if function.__name__ == "__init__":
+        return function  # constructors coerce what they are given, and check it themselves
     code = function.__code__
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     defaults = (len(function.__defaults__ or ()), *(function.__kwdefaults__ or ()))

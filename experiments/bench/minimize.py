@@ -20,7 +20,7 @@ from experiments.bench.timing import Ratio, Run, Spread, interleave
 
 SOFTMAX = "softmax, 1,000 x 784"
 CONTENDERS: dict[str, Callable[[minima.Problem], minima.Solver]] = {
-    "gradtx": lambda problem: minima.by_gradtx(problem, gradtx.lbfgs(minima.MEMORY)),
+    "gradtx": lambda problem: minima.by_gradtx(problem, gradtx.lbfgs(memory_size=minima.MEMORY)),
     "scipy": minima.by_scipy,
     "optax": minima.by_optax,
     "newton_cg": lambda problem: minima.by_gradtx(problem, gradtx.newton_cg()),

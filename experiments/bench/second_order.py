@@ -82,13 +82,15 @@ def _problem(count: int, pixels: int) -> minima.Problem:
 
 def methods(pixels: int) -> dict[str, gradtx.GradientTransformation]:
     """Those that can be run at that size."""
-    found = {
-        OURS: gradtx.lbfgs(minima.MEMORY),
+    found: dict[str, gradtx.GradientTransformation] = {
+        OURS: gradtx.lbfgs(memory_size=minima.MEMORY),
         "stochastic_lbfgs": gradtx.stochastic_lbfgs(0.1, minima.MEMORY, every=1),
         "newton_cg": gradtx.newton_cg(),
         "gauss_newton_cg": gradtx.gauss_newton_cg(),
     }
-    return found | ({"newton": gradtx.newton()} if pixels <= MOST_PIXELS_OF_NEWTON else {})
+    if pixels <= MOST_PIXELS_OF_NEWTON:
+        found["newton"] = gradtx.newton()
+    return found
 
 
 def _ready(problem: minima.Problem) -> dict[str, tuple[Run, Program]]:
@@ -130,10 +132,9 @@ def _step(tx: gradtx.GradientTransformation, carry: Any, data: Any) -> Any:
     }
     updates, state = tx.update(grad, state, params, value=value, grad=grad, value_fn=objective, **parts)
     params = gradtx.apply_updates(params, updates)
-    evaluated = tx.transform().evaluated
-    if evaluated is None:
-        return params, state, *jax.value_and_grad(objective)(params)
-    return params, state, *evaluated(state)[:2]
+    if hasattr(state[-1], "value"):
+        return params, state, state[-1].value, state[-1].grad
+    return params, state, *jax.value_and_grad(objective)(params)
 
 
 def _advanced(step: Callable[..., Any], *arguments: Any) -> Any:

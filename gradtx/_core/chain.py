@@ -1,21 +1,20 @@
 """Composition: one transformation after another."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, cast
+from __future__ import annotations
 
-import jax
+from typing import Any
 
-from .arguments import Convert
+from .contract import GradientTransformation
+from .paths import Path
 from .precision import restore, widen
-from .transformation import GradientTransformation, Needs, Pair, Transform, TransformLike, transformation
+from .types import OptState, Params, Updates
 
 
-@transformation
-def chain(*transforms: TransformLike) -> Transform:
+class chain(GradientTransformation):
     """Apply transformations in order; the updates of each are the next one's input.
 
-    Half-precision updates are widened to float32 once on the way in, and restored once on the way out.
+    Half-precision updates are widened to float32 once on the way in, and restored once on the way out. `tx[1]` is the
+    second stage.
 
     State: a tuple of the stages' states.
 
@@ -23,115 +22,126 @@ def chain(*transforms: TransformLike) -> Transform:
         transforms: gradtx transformations, or any `(init, update)` pairs (optax's).
 
     Raises:
-        ValueError: More than one stage defines `gradient_params` (or `eval_params`), or one that defines
+        ValueError: if more than one stage defines `gradient_params` (or `eval_params`), or one that defines
             `gradient_params` is not the last.
-        TypeError: An argument is not a pair.
+        TypeError: if an argument is not a pair.
     """
-    return _compose("chain", [str(i) for i in range(len(transforms))], cast(Any, transforms), tuple, tuple)
+
+    transforms: tuple[GradientTransformation, ...]
+
+    def __init__(self, *transforms: object) -> None:
+        self.__dict__["transforms"] = transforms
+        self.__post_init__()
+
+    def __check_init__(self) -> None:
+        names = self._stages()
+        for method in ("gradient_params", "eval_params"):
+            found = [name for name, tx in zip(names, self.transforms, strict=True) if tx._defines(method)]
+            if len(found) > 1:
+                raise ValueError(
+                    f"{type(self).__name__}: stages {found[0]} and {found[1]} both define {method}; only one can"
+                )
+            if found and method == "gradient_params" and found[0] != names[-1]:
+                raise ValueError(
+                    f"{type(self).__name__}: stage {found[0]} defines gradient_params and must come last: a later "
+                    "stage would change the step that its look-ahead point assumes"
+                )
+
+    def init(self, params: Params) -> OptState:
+        """The stages' states."""
+        return self._packed([tx.init(params) for tx in self.transforms])
+
+    def update(
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: object
+    ) -> tuple[Updates, OptState]:
+        """The stages' updates, one after another."""
+        wide, states = widen(updates), []
+        for tx, part in zip(self.transforms, self._unpacked(state), strict=True):
+            wide, part = tx.update(wide, part, params, **extra)
+            states.append(part)
+        return restore(wide, updates), self._packed(states)
+
+    def _stages(self) -> tuple[str, ...]:
+        return tuple(map(str, range(len(self.transforms))))
+
+    def _packed(self, states: list[Any]) -> Any:
+        return tuple(states)
+
+    def _unpacked(self, state: object) -> tuple[Any, ...]:
+        if type(state) is not tuple or len(state) != len(self.transforms):
+            raise TypeError(self._wrong(f"a tuple of {len(self.transforms)} states", state))
+        return state
+
+    def _wrong(self, expected: str, state: object) -> str:
+        came = type(state).__name__ + (f" of {len(state)}" if isinstance(state, (tuple, dict, list)) else "")
+        return (
+            f"{type(self).__name__} expected {expected}, got {came}. Make it with tx.init(params), or from one that "
+            "was restored or is optax's with gradtx.interop.from_optax"
+        )
+
+    def _inside(self, state: object) -> list[tuple[Path, GradientTransformation, Any]]:
+        states = [None] * len(self.transforms) if state is None else self._unpacked(state)
+        return [((n,), tx, part) for n, tx, part in zip(self._stages(), self.transforms, states, strict=True)]
+
+    def _items(self) -> dict[str, Any]:
+        return dict(zip(self._stages(), self.transforms, strict=True))
+
+    def _with_item(self, name: str, value: object) -> Any:
+        stages = {**self._items(), name: value}
+        return type(self)._make({**self._values(), "transforms": tuple(stages.values())})
+
+    def __getitem__(self, index: int) -> GradientTransformation:
+        return self.transforms[index]
+
+    def _shown(self) -> list[str]:
+        return [repr(tx) for tx in self.transforms]
 
 
-def _by_name(pairs: Any) -> Any:
-    """Pairs of a name and a transformation as an ordered mapping: names are structure, not leaves."""
-    if isinstance(pairs, OrderedDict):
-        return pairs
-    for pair in pairs:
-        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
-            raise TypeError(f"named_chain: expected pairs like ('clip', gradtx.clip(1.0)), got {pair!r}")
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        raise ValueError(f"named_chain: names must differ, got {names}")
-    return OrderedDict(pairs)
-
-
-@transformation
-def named_chain(
-    *transforms: Annotated[tuple[str, GradientTransformation | Pair], "data", Convert(_by_name)],
-) -> Transform:
+class named_chain(chain):
     """`chain` with a name for each stage: `named_chain(("clip", clip(1.0)), ("adam", adam(1e-3)))`.
+
+    `tx.adam` is the stage of that name.
 
     State: a dict of the stages' states by name.
 
+    Args:
+        transforms: Pairs of a name and a transformation.
+
     Raises:
-        ValueError: Two stages have one name; and as `chain`.
-        TypeError: An argument is not a pair of a name and a transformation.
+        ValueError: if two stages have one name; and as `chain`.
+        TypeError: if an argument is not a pair of a name and a transformation.
     """
-    names = [name for name, _ in transforms]
-    return _compose(
-        "named_chain",
-        names,
-        [tx for _, tx in transforms],  # type: ignore[misc]
-        lambda states: dict(zip(names, states, strict=True)),
-        lambda state: tuple(state[name] for name in names),
-    )
 
+    names: tuple[str, ...]
 
-def _compose(
-    owner: str,
-    names: Sequence[str],
-    stages: Sequence[GradientTransformation],
-    pack: Callable[[Sequence[Any]], Any],
-    unpack: Callable[[Any], tuple[Any, ...]],
-) -> Transform:
-    pairs = [stage.transform() for stage in stages]
-    needs = Needs()
-    for pair in pairs:
-        needs = needs | pair.declared
+    def __init__(self, *transforms: tuple[str, Any]) -> None:
+        for pair in transforms:
+            if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+                raise TypeError(f"named_chain: expected pairs like ('clip', gradtx.clip(1.0)), got {pair!r}")
+        self.__dict__["names"] = tuple(name for name, _ in transforms)
+        super().__init__(*(tx for _, tx in transforms))
 
-    def init(params: Any) -> Any:
-        return pack([pair.init(params) for pair in pairs])
+    def __check_init__(self) -> None:
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"named_chain: names must differ, got {list(self.names)}")
+        super().__check_init__()
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        _check_state(owner, names, state)
-        wide, states = widen(updates), []
-        for stage, pair, part in zip(stages, pairs, unpack(state), strict=True):
-            wide, part = pair.apply(stage._factory.short, wide, part, params, extra)
-            states.append(part)
-        return restore(wide, updates), pack(states)
+    def __getattr__(self, name: str) -> Any:
+        names = self.__dict__.get("names", ())
+        if name in names:
+            return self.transforms[names.index(name)]
+        raise AttributeError(f"named_chain has no stage or attribute {name!r}; it has {', '.join(names)}")
 
-    def lifted(field: str) -> Callable[..., Any] | None:
-        which = _only(owner, field, names, pairs)
-        if which is None:
-            return None
-        function = getattr(pairs[which], field)
-        return lambda *arguments: function(*arguments[:-1], unpack(arguments[-1])[which])
+    def _stages(self) -> tuple[str, ...]:
+        return self.names
 
-    def current(state: Any) -> dict[str, jax.Array]:
-        reports = [pair.current(part) if pair.current else {} for pair, part in zip(pairs, unpack(state), strict=True)]
-        keys = [key for report in reports for key in report]
-        return {
-            key if keys.count(key) == 1 else f"{name}.{key}": value
-            for name, report in zip(names, reports, strict=True)
-            for key, value in report.items()
-        }
+    def _packed(self, states: list[Any]) -> Any:
+        return dict(zip(self.names, states, strict=True))
 
-    return Transform(
-        init, update, lifted("gradient_params"), lifted("eval_params"), None, current, needs, lifted("evaluated")
-    )
+    def _unpacked(self, state: object) -> tuple[Any, ...]:
+        if not isinstance(state, dict) or set(state) != set(self.names):
+            raise TypeError(self._wrong(f"a dict of states for {list(self.names)}", state))
+        return tuple(state[name] for name in self.names)
 
-
-def _only(owner: str, field: str, names: Sequence[str], pairs: Sequence[Transform]) -> int | None:
-    """The one stage that defines `field`, or None."""
-    found = [i for i, pair in enumerate(pairs) if getattr(pair, field) is not None]
-    if len(found) > 1:
-        raise ValueError(f"{owner}: stages {names[found[0]]} and {names[found[1]]} both define {field}; only one can")
-    if found and field == "gradient_params" and found[0] != len(pairs) - 1:
-        raise ValueError(
-            f"{owner}: stage {names[found[0]]} defines gradient_params and must come last: a later stage would change "
-            "the step that its look-ahead point assumes"
-        )
-    return found[0] if found else None
-
-
-def _check_state(owner: str, names: Sequence[str], state: Any) -> None:
-    if owner == "named_chain":
-        fits = isinstance(state, dict) and set(state) == set(names)
-        expected = f"a dict of states for {list(names)}"
-    else:
-        fits = type(state) is tuple and len(state) == len(names)
-        expected = f"a tuple of {len(names)} states"
-    if not fits:
-        came = f"{type(state).__name__}" + (f" of {len(state)}" if isinstance(state, (tuple, dict, list)) else "")
-        raise TypeError(
-            f"{owner} expected {expected}, got {came}. Make it with tx.init(params), or from one that was restored or "
-            "is optax's with gradtx.interop.from_optax"
-        )
+    def _shown(self) -> list[str]:
+        return [repr(pair) for pair in zip(self.names, self.transforms, strict=True)]

@@ -8,18 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .types import PyTree
+
 
 @functools.lru_cache(maxsize=256)
 def _is_inexact(dtype: np.dtype) -> bool:
     return bool(jnp.issubdtype(dtype, jnp.inexact))
 
 
-def _is_number(leaf: Any) -> bool:
+def _is_number(leaf: object) -> bool:
     dtype = getattr(leaf, "dtype", None)
     return isinstance(leaf, (float, complex)) if dtype is None else _is_inexact(dtype)
 
 
-def checked_leaves(tree: Any, name: str) -> list[Any]:
+def checked_leaves(tree: object, name: str) -> list[Any]:
     """The leaves, each floating or complex. Raises TypeError that names the path of one which is not."""
     leaves = jax.tree.leaves(tree)
     if all(map(_is_number, leaves)):
@@ -41,25 +43,33 @@ def check_rank(name: str, value: Any) -> None:
         )
 
 
-def check_number(what: str, value: Any) -> None:
+def check_real(owner: str, name: str, tree: PyTree, why: str) -> None:
+    """Raise TypeError for a complex leaf, by its path."""
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.complexfloating):
+            where = f"{name}{jax.tree_util.keystr(path)}"
+            raise TypeError(f"{owner}: {where} is complex, expected real numbers: {why}")
+
+
+def check_number(what: str, value: object) -> None:
     """An objective's value is one real number. Raises TypeError otherwise, with what to do about it."""
     leaves, structure = jax.tree.flatten(value)
     if not jax.tree_util.treedef_is_leaf(structure):
-        mend = "give the objective's value alone; what is computed beside it (aux) belongs elsewhere"
+        hint = "give the objective's value alone; what is computed beside it (aux) belongs elsewhere"
     elif _shape(value) != ():
-        mend = "take the mean or the sum"
+        hint = "take the mean or the sum"
     elif not isinstance(value, float) and not jnp.issubdtype(getattr(value, "dtype", np.bool_), jnp.floating):
-        mend = "convert it to a float, or take the real part or the absolute value"
+        hint = "convert it to a float, or take the real part or the absolute value"
     else:
         return
     came = ", ".join(map(_describe, leaves)) or "nothing"
-    raise TypeError(f"{what} must be one real number, got {came}; {mend}")
+    raise TypeError(f"{what} must be one real number, got {came}; {hint}")
 
 
 def one_number(what: str, function: Callable[..., Any]) -> Callable[..., jax.Array]:
     """The function, which raises TypeError where what it returns is not one real number."""
 
-    def checked(*args: Any) -> jax.Array:
+    def checked(*args: object) -> jax.Array:
         value = function(*args)
         check_number(what, value)
         return jnp.asarray(value)  # a constant may be Python's number
@@ -72,7 +82,7 @@ Kind = tuple[tuple[int, ...], np.dtype | None] | None
 
 
 def aligned(
-    names: Sequence[str], trees: Sequence[Any], optional: int, leading: Sequence[int] = ()
+    names: Sequence[str], trees: Sequence[PyTree], optional: int
 ) -> tuple[Any, list[tuple[Any, ...]], list[tuple[Kind, ...]]]:
     """The structure to put new leaves into, and for each place its leaves, one of each tree, and their kinds.
 
@@ -80,11 +90,10 @@ def aligned(
         names: What messages call the trees.
         trees: At least one.
         optional: Which tree may have `None` where the others have a leaf; the `None` is then among the leaves.
-        leading: How many axes the leaves of each tree have before those that are compared; none where it is not said.
 
     Raises:
-        ValueError: Structures or shapes differ.
-        TypeError: A leaf is not floating or complex.
+        ValueError: if structures or shapes differ.
+        TypeError: if a leaf is not floating or complex.
     """
     columns, structures = zip(*map(jax.tree.flatten, trees), strict=True)
     if any(s != structures[0] for s in structures[1:]):
@@ -92,48 +101,48 @@ def aligned(
         columns, structures = zip(*flat, strict=True)
         absent = [{i for i, leaf in enumerate(column) if leaf is None} for column in columns]
         if any(s != structures[0] for s in structures[1:]) or not all(a <= absent[optional] for a in absent):
-            raise ValueError(_difference(names, trees, leading))
+            raise ValueError(_difference(names, trees, optional))
     # A tracer's shape and dtype are asked for once: with many leaves that is most of what a check costs.
-    skip = [*leading, *[0] * (len(trees) - len(leading))]
-    kinds = list(zip(*[[_kind(x, n) for x in column] for column, n in zip(columns, skip, strict=True)], strict=True))
+    kinds = list(zip(*[[_kind(leaf) for leaf in column] for column in columns], strict=True))
     for kind in set(kinds):
         known = [each for each in kind if each is not None]
         if any(shape != known[0][0] for shape, _ in known[1:]):
-            raise ValueError(_difference(names, trees, leading))
+            raise ValueError(_difference(names, trees, optional))
         if any(dtype is None or not _is_inexact(dtype) for _, dtype in known):
-            for name, tree in zip(names, trees, strict=False):
+            for name, tree in zip(names, trees, strict=True):
                 checked_leaves(tree, name)
     return structures[0], list(zip(*columns, strict=True)), kinds
 
 
-def _is_none(leaf: Any) -> bool:
+def _is_none(leaf: object) -> bool:
     return leaf is None
 
 
-def _kind(leaf: Any, skip: int) -> Kind:
-    return None if leaf is None else (_shape(leaf)[skip:], getattr(leaf, "dtype", None))
+def _kind(leaf: object) -> Kind:
+    return None if leaf is None else (_shape(leaf), getattr(leaf, "dtype", None))
 
 
-def _shape(leaf: Any) -> tuple[int, ...]:
+def _shape(leaf: object) -> tuple[int, ...]:
     return getattr(leaf, "shape", ())
 
 
-def _difference(names: Sequence[str], trees: Sequence[Any], leading: Sequence[int] = ()) -> str:
+def _difference(names: Sequence[str], trees: Sequence[PyTree], optional: int) -> str:
     """The first path at which a later tree (params, state) and the first differ."""
     first = _by_path(trees[0])
-    skip = [*leading, *[0] * (len(trees) - len(leading))]
-    for name, tree, axes in zip(names[1:], trees[1:], skip[1:], strict=False):
+    for name, tree in zip(names[1:], trees[1:], strict=True):
         other = _by_path(tree)
         for path in [*other, *first]:
-            if path not in first:
-                return f"{names[0]} has nothing at {path or 'its root'}, but {name} has {_describe(other[path])} there"
-            if path not in other:
-                return f"{names[0]}{path} is {_describe(first[path])}, but {name} has nothing there"
-            if _shape(first[path]) != _shape(other[path])[axes:]:
-                ahead = f" (its first {axes} {'axis' if axes == 1 else 'axes'} aside)" if axes else ""
+            here, there = first.get(path), other.get(path)
+            if path in first and path in other and (here if optional == 0 else there) is None:
+                continue  # `None` where it may be
+            if here is None and there is not None:
+                return f"{names[0]} has nothing at {path or 'its root'}, but {name} has {_describe(there)} there"
+            if there is None and here is not None:
+                return f"{names[0]}{path} is {_describe(here)}, but {name} has nothing there"
+            if _shape(here) != _shape(there):
                 return (
-                    f"{names[0]}{path} has shape {_shape(first[path])}, but {name}{path} has shape "
-                    f"{_shape(other[path])}; they must be equal{ahead}, nothing is broadcast"
+                    f"{names[0]}{path} has shape {_shape(here)}, but {name}{path} has shape {_shape(there)}; they must "
+                    "be equal, nothing is broadcast"
                 )
     return (
         f"{names[0]} and {names[1]} have the same leaves in different containers: expected "
@@ -141,9 +150,9 @@ def _difference(names: Sequence[str], trees: Sequence[Any], leading: Sequence[in
     )
 
 
-def _by_path(tree: Any) -> dict[str, Any]:
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+def _by_path(tree: object) -> dict[str, Any]:
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree, is_leaf=_is_none)}
 
 
-def _describe(leaf: Any) -> str:
+def _describe(leaf: object) -> str:
     return f"{getattr(leaf, 'dtype', type(leaf).__name__)}{list(_shape(leaf))}"

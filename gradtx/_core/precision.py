@@ -1,13 +1,14 @@
 """Which dtype to compute in: float32 for half precision, else what the leaves have."""
 
 import functools
-from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
+
+from .types import PyTree
 
 _DOUBLE = frozenset(np.dtype(t) for t in ("float64", "complex128"))
 
@@ -36,29 +37,27 @@ def kernel_dtype(*dtypes: np.dtype | None) -> np.dtype:
     return max(map(real_dtype, known), key=lambda dtype: dtype.itemsize)
 
 
-def step_dtype(tree: Any) -> np.dtype:
-    """The dtype of once-a-step scalars: float64 if any leaf of `tree` is 64-bit, else float32."""
-    return _step_dtype(jax.tree.leaves(tree))
-
-
-def _step_dtype(leaves: Iterable[Any]) -> np.dtype:
-    double = any(getattr(leaf, "dtype", None) in _DOUBLE for leaf in leaves)
+def step_dtype(tree: PyTree) -> np.dtype:
+    """The dtype of once-per-step scalars: float64 if any leaf of `tree` is 64-bit, else float32."""
+    double = any(getattr(leaf, "dtype", None) in _DOUBLE for leaf in jax.tree.leaves(tree))
     # NumPy leaves of 64 bits are computed in 32 where JAX does not have 64.
     return np.dtype(jax.dtypes.canonicalize_dtype(np.float64 if double else np.float32))
 
 
 def scalar(value: ArrayLike, dtype: DTypeLike) -> Any:
-    """A hyperparameter in the dtype of once-a-step scalars, to compute with before the kernels see it.
+    """A hyperparameter in the dtype of once-per-step scalars, to compute with before the kernels see it.
 
     A plain number becomes a NumPy scalar: converting it, and arithmetic on it, cost no dispatch.
     """
     if isinstance(value, float):
         return np.dtype(dtype).type(value)
+    if getattr(value, "dtype", None) == dtype and not getattr(value, "weak_type", False):
+        return value
     # NumPy leaves ask for 64 bits where JAX may not have them.
     return jnp.asarray(value).astype(jax.dtypes.canonicalize_dtype(dtype))
 
 
-def widen(tree: Any) -> Any:
+def widen(tree: PyTree) -> PyTree:
     """Half-precision leaves as float32; the same tree where there are none."""
     leaves, structure = jax.tree.flatten(tree)
     if not any(_is_half(leaf) for leaf in leaves):
@@ -66,7 +65,7 @@ def widen(tree: Any) -> Any:
     return structure.unflatten([leaf.astype(np.float32) if _is_half(leaf) else leaf for leaf in leaves])
 
 
-def restore(tree: Any, like: Any) -> Any:
+def restore(tree: PyTree, like: PyTree) -> PyTree:
     """Undo `widen`: each leaf in the dtype of the corresponding leaf of `like`."""
     originals = jax.tree.leaves(like)
     if not any(_is_half(leaf) for leaf in originals):
@@ -74,11 +73,11 @@ def restore(tree: Any, like: Any) -> Any:
     return jax.tree.map(lambda new, old: new.astype(old.dtype) if _is_half(old) else new, tree, like)
 
 
-def cast_like(tree: Any, like: Any) -> Any:
+def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     """Each leaf in the dtype of the corresponding leaf of `like`."""
     return jax.tree.map(lambda new, old: jnp.asarray(new).astype(old.dtype), tree, like)
 
 
-def _is_half(leaf: Any) -> bool:
+def _is_half(leaf: object) -> bool:
     dtype = getattr(leaf, "dtype", None)
     return dtype is not None and dtype.itemsize < 4 and jnp.issubdtype(dtype, jnp.floating)

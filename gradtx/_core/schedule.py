@@ -1,30 +1,44 @@
-"""Schedules as data: functions of the step whose shape is a pytree of numbers."""
+"""Schedules: functions of the step whose numbers are data."""
 
-import functools
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Annotated, Any, ParamSpec, cast, overload
+from typing import Annotated, Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from .arguments import Number, Range, Scalar
 from .checks import check_rank
-from .configured import Configured, configured
+from .data import PyTreeNode, roots
+from .fields import Range
+from .paths import walk
+from .precision import scalar
+from .types import Number
 
-P = ParamSpec("P")
-Step = Callable[[jax.Array], Number]
 
-
-class Schedule(Configured):
+class Schedule(PyTreeNode):
     """A function of the step, `schedule(count)`, whose numbers are data.
 
-    Steps are floats inside, also those given as arguments: a hypergradient with respect to `decay_steps` exists.
+    A subclass is a frozen dataclass with one method, the value at a step:
+
+        class inverse_sqrt(Schedule):
+            peak: NonNegative
+            warmup_steps: Positive
+
+            def at(self, step):
+                return self.peak * jnp.minimum(step / self.warmup_steps, jnp.sqrt(self.warmup_steps / step))
+
+    In `at`, the step and all fields are scalars of one float dtype. Steps are floats there, also those given as
+    arguments: a hypergradient with respect to `decay_steps` exists.
     """
 
-    __slots__ = ()
     describes = "a schedule (a function of the step)"
+
+    def at(self, step: jax.Array) -> Number:
+        """The value at a step, a float; the first update's is 0."""
+        raise NotImplementedError(f"{type(self).__name__} has no method `at(self, step)`")
 
     def __call__(self, count: ArrayLike) -> jax.Array:
         """The value at step `count` (0 for the first update); a scalar of rank 0.
@@ -32,71 +46,64 @@ class Schedule(Configured):
         An integer count gives the default float dtype; a floating one keeps its own, and every number of the
         schedule is brought to it.
         """
-        if self._factory.constructor is foreign_schedule:
-            return jnp.asarray(self._run()(count))
-        step = jnp.asarray(count)
-        if not jnp.issubdtype(step.dtype, jnp.floating):
-            step = step.astype(jnp.result_type(float))
-        numbers = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(step.dtype), self)
-        return jnp.asarray(numbers._run()(step)).astype(step.dtype)
+        dtype = jnp.result_type(count)
+        return self._at(count, dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float))
+
+    def _at(self, count: ArrayLike, dtype: DTypeLike) -> jax.Array:
+        """The value at `count`, in `dtype`."""
+        # A plain function inside gets the step that the caller has, and may ask for its value.
+        holds_function = any(isinstance(inside, _Function) for _, inside in walk(self))
+        return (_evaluate if holds_function else _evaluate_compiled)(self, count, dtype)
 
     @classmethod
-    def adopt(cls, value: Any) -> "Schedule | None":
-        """A plain callable as a static node; `None` for what cannot be called, or is a transformation."""
-        if not callable(value) or isinstance(value, (type, Configured)) or hasattr(value, "factory"):
+    def coerce(cls, value: object) -> Schedule | None:
+        """A plain callable as a schedule; `None` for what cannot be called, or is a class or a transformation."""
+        if not callable(value) or isinstance(value, (type, PyTreeNode)):
             return None
-        return foreign_schedule(value)
+        return _Function(value)
 
 
-ScalarOrSchedule = Annotated[Scalar | Schedule | Callable[[Any], Any], "data"]
-LearningRate = Annotated[
-    ScalarOrSchedule,
+roots.append(Schedule)
+
+
+def _evaluate(schedule: Schedule, count: ArrayLike, dtype: DTypeLike) -> jax.Array:
+    numbers = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype), schedule)
+    return jnp.asarray(numbers.at(jnp.asarray(count).astype(dtype))).astype(dtype)
+
+
+# One compiled call in an update that nobody jitted, and one trace for all schedules of a structure.
+_evaluate_compiled = jax.jit(_evaluate, static_argnames="dtype", inline=True)
+
+
+class _Function(Schedule):
+    """A plain function of the integer count as a schedule. Static: the numbers in it are fixed."""
+
+    function: Callable
+
+    def __call__(self, count: ArrayLike) -> jax.Array:
+        return jnp.asarray(self.function(count))
+
+    def _at(self, count: ArrayLike, dtype: DTypeLike) -> jax.Array:
+        return jnp.asarray(self.function(count)).astype(dtype)
+
+    def __repr__(self) -> str:
+        return getattr(self.function, "__qualname__", repr(self.function))
+
+
+ScalarOrSchedule: TypeAlias = Annotated[Number | Schedule | Callable[[Any], Any], "data"]
+LearningRate: TypeAlias = Annotated[
+    Number | Schedule | Callable[[Any], Any],
+    "data",
     Range(
         "a finite number >= 0",
         low=0.0,
-        mend="The step goes against the gradient already: a positive one descends.",
+        hint="The step goes against the gradient already: a positive one descends.",
     ),
 ]
 
 
-@overload
-def schedule(function: Callable[P, Step]) -> Callable[P, Schedule]: ...
-@overload
-def schedule(
-    *, name: str | None = None, check: Callable[..., None] | None = None
-) -> Callable[[Callable[P, Step]], Callable[P, Schedule]]: ...
-def schedule(function: Any = None, *, name: str | None = None, check: Callable[..., None] | None = None) -> Any:
-    """Make calls of a factory of schedules into data.
-
-    The factory's body takes numbers and returns `step -> value`. When the schedule is called, the body gets its
-    numbers as scalars of the step's float dtype, so that its arithmetic needs no conversion.
-
-    Args:
-        function: The factory; parameters are annotated as for `transformation`.
-        name: The name in saved configurations. Default: module and function name.
-        check: A function of the arguments by name that raises where they do not fit each other. It is called when
-            they are given and concrete.
-
-    Raises:
-        TypeError: A parameter's annotation does not decide between data and static.
-    """
-    if function is None:
-        return functools.partial(configured, Schedule, name=name, check=check)
-    return configured(Schedule, function, name, check)
-
-
-@schedule
-def foreign_schedule(function: Callable) -> Step:
-    """Somebody else's schedule, a plain function of the integer count, as a static node."""
-    return function
-
-
-def value_at(name: str, value: ScalarOrSchedule, count: jax.Array | np.ndarray, dtype: DTypeLike) -> jax.Array:
+def value_at(name: str, value: ScalarOrSchedule, count: jax.Array | np.ndarray, dtype: DTypeLike) -> Any:
     """The hyperparameter `name`, which may be scheduled, at step `count`: a scalar of `dtype`."""
-    if not isinstance(value, Schedule):
-        check_rank(name, value)
-        return jnp.asarray(cast(Number, value)).astype(dtype)
-    foreign = value._factory.constructor is foreign_schedule
-    current = value(count if foreign else count.astype(dtype)).astype(dtype)
-    check_rank(name, current)
-    return current
+    now = value._at(count, dtype) if isinstance(value, Schedule) else scalar(cast(Number, value), dtype)
+    check_rank(name, now)
+    return now

@@ -1,17 +1,16 @@
 """The one checked map: maths on one array, lifted to trees.
 
-A kernel is a module-level function of arrays: `kernel(update, *state, *reads, *scalars, **flags)`. `map_leaves` runs
-it on each leaf under `jax.jit`, so that JAX traces it once per shape and not once per leaf, and so that an update
-which nobody jitted is a handful of compiled calls. Around the kernel, and in no other place:
+A kernel is a module-level function of arrays whose parameters are the names of the trees and numbers it is given.
+`map_leaves` runs it on each leaf under `jax.jit`, so that JAX traces it once per shape and not once per leaf, and so
+that an update which nobody jitted is a handful of compiled calls. Around the kernel, and in no other place:
 
 - half-precision leaves are widened to float32, and each output is cast back to the dtype of the leaf it replaces;
-- scalars become the kernel's *real* dtype before any arithmetic (so that 1 - b2 has the right precision);
+- numbers become the kernel's *real* dtype before any arithmetic (so that 1 - b2 has the right precision);
 - structures and shapes are compared (`checks.py`). Nothing broadcasts.
 """
 
 import functools
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -21,60 +20,60 @@ from jax.typing import ArrayLike, DTypeLike
 
 from .checks import Kind, aligned, check_rank, checked_leaves
 from .precision import compute_dtype, in_precision, kernel_dtype, real_dtype, scalar, step_dtype
+from .types import Params, PyTree
 
 Kernel = Callable[..., Any]
+Flags = tuple[tuple[str, Any], ...]
 
 
 def map_leaves(
     kernel: Kernel,
-    trees: Sequence[Any],
-    scalars: Sequence[ArrayLike] = (),
+    trees: Mapping[str, PyTree],
+    /,
     *,
-    reads: Sequence[Any] = (),
-    optional: int = 0,
-    vectors: int = 0,
-    weights: Any = None,
-    **flags: Any,
+    reads: Mapping[str, PyTree] | None = None,
+    optional: str | None = None,
+    **numbers: ArrayLike | str,
 ) -> Any:
     """Replace the leaves of `trees` by what `kernel` makes of them.
 
+        updates, mu = map_leaves(_lion, {"updates": updates, "mu": state.mu}, b1=self.b1, b2=self.b2)
+
     Args:
-        kernel: A module-level function of one leaf of each tree, one of each read tree, and the scalars. It
-            returns the new leaf of each tree, in order (a bare array for one tree). `weights` come last, if any.
-        trees: What is replaced: the updates, then the state that belongs to them.
-        scalars: Hyperparameters and once-a-step values, of rank 0.
+        kernel: A module-level function of one leaf of each tree and of the numbers, by their names. It returns the
+            new leaf of each of `trees`, in order (a bare array for one tree).
+        trees: What is replaced: the updates, then the state that belongs to them. Messages use the names.
         reads: Trees that the kernel only reads (params).
-        optional: Which tree (of `trees`, then `reads`) may hold `None` where the others have a leaf. There, all
-            trees keep what they have: a parameter without a gradient keeps its state.
-        vectors: How many of `trees`, the last ones, hold several numbers an entry: their leaves have one axis before
-            the entry's own.
-        weights: A tree of arrays of any shape that the kernel reads whole, in its real dtype (a network's weights).
-        flags: Static options of the kernel.
+        optional: The tree that may hold `None` where the others have a leaf; default: the first. There, all trees
+            keep what they have: a parameter without a gradient keeps its state.
+        numbers: Hyperparameters and once-per-step values, of rank 0. Bools, integers and strings are static.
 
     Returns:
         A tuple of the new trees, or the bare tree where there is one.
 
     Raises:
-        ValueError: Structures or shapes differ; the path, what was expected and what came are named. Or a scalar
-            is an array.
-        TypeError: A leaf is not floating or complex, or not an array.
+        ValueError: if structures or shapes differ; the path, what was expected and what came are named. Or if a
+            number is an array of several.
+        TypeError: if a leaf is not floating or complex, or not an array.
     """
-    width, names = len(trees), _names(kernel)
-    leading = [0] * (width - vectors) + [1] * vectors
-    structure, rows, kinds = aligned(names, (*trees, *reads), optional, leading)
+    everything = {**trees, **(reads or {})}
+    names, width = tuple(everything), len(trees)
+    place = 0 if optional is None else names.index(optional)
+    structure, rows, kinds = aligned(names, tuple(everything.values()), place)
     if not rows:
-        return tuple(trees) if width > 1 else trees[0]
-    for name, value in zip(names[len(rows[0]) :], scalars, strict=False):
+        return tuple(trees.values()) if width > 1 else next(iter(trees.values()))
+    flags = tuple((name, value) for name, value in numbers.items() if isinstance(value, (bool, int, str)))
+    scalars = {name: value for name, value in numbers.items() if not isinstance(value, (bool, int, str))}
+    for name, value in scalars.items():
         check_rank(name, value)
     new: list[Any] = [row[:width] for row in rows]
-    one, several = _lifted(kernel, width, tuple(sorted(flags.items())))
-    # Once a step and not once a leaf: nearly always there is one dtype.
-    converted: dict[np.dtype, tuple[Any, ...]] = {}
-    for kind, group in _groups(kinds, optional).items():
-        dtype = kernel_dtype(*(dtype for _, dtype in kind))
+    one, several = _lifted(kernel, names, width, flags)
+    # Once per step and not once per leaf: nearly always there is one dtype.
+    converted: dict[np.dtype, dict[str, Any]] = {}
+    for kind, group in _groups(kinds, place).items():
+        dtype = kernel_dtype(*(each[1] for each in kind if each is not None))
         if dtype not in converted:
-            network = () if weights is None else (jax.tree.map(lambda w, to=dtype: scalar(w, to), weights),)
-            converted[dtype] = (*(scalar(value, dtype) for value in scalars), *network)
+            converted[dtype] = {name: scalar(value, dtype) for name, value in scalars.items()}
         for indices in _chunks(group):
             if len(indices) == 1:
                 new[indices[0]] = one(rows[indices[0]], converted[dtype])
@@ -106,25 +105,26 @@ def _chunk_size(n: int) -> int:
     """About sqrt(n), and best a divisor of n.
 
     A call costs tracing and lowering, and so does each leaf in the first call of a length (a shorter last call is
-    another length): n / size + size + rest, in place of n.
+    another length): n / size + size + rest, in place of n. For 300 leaves that is 35 in place of 300; tracing Adam on
+    300 leaves takes 35 ms for optax's 166, compiling included 853 for 1,002 (`python -m experiments bench step`).
     """
     return min(range(1, n + 1), key=lambda size: n // size + size + n % size)
 
 
 @functools.lru_cache(maxsize=1024)
-def _lifted(kernel: Kernel, width: int, flags: tuple[tuple[str, Any], ...]) -> tuple[Kernel, Kernel]:
+def _lifted(kernel: Kernel, names: tuple[str, ...], width: int, flags: Flags) -> tuple[Kernel, Kernel]:
     """The kernel on one row of leaves, and on several at once, compiled."""
 
     @functools.wraps(kernel)
-    def kernel_on_leaves(leaves: tuple[Any, ...], scalars: tuple[Any, ...]) -> tuple[jax.Array, ...]:
+    def kernel_on_leaves(leaves: tuple[Any, ...], scalars: dict[str, Any]) -> tuple[jax.Array, ...]:
         arrays = [jnp.asarray(leaf) for leaf in leaves]
         real = kernel_dtype(*(a.dtype for a in arrays))
-        wide = [a.astype(in_precision(a.dtype, real)) for a in arrays]
+        wide = {name: a.astype(in_precision(a.dtype, real)) for name, a in zip(names, arrays, strict=True)}
         # All have one precision now, so that the only promotion left is of a real scalar to a complex leaf.
         with jax.numpy_dtype_promotion("standard"):
-            out = kernel(*wide, *scalars, **dict(flags))
+            out = kernel(**wide, **scalars, **dict(flags))
         out = out if width > 1 else (out,)
-        for name, new, old in zip(_names(kernel), out, arrays[:width], strict=False):
+        for name, new, old in zip(names[:width], out, arrays[:width], strict=True):
             if jnp.iscomplexobj(new) and not jnp.iscomplexobj(old):
                 raise TypeError(f"{name} would become complex where it is {old.dtype}: updates and params must agree")
         return tuple(new.astype(old.dtype) for new, old in zip(out, arrays[:width], strict=True))
@@ -132,19 +132,23 @@ def _lifted(kernel: Kernel, width: int, flags: tuple[tuple[str, Any], ...]) -> t
     one = jax.jit(kernel_on_leaves, inline=True)
 
     @functools.wraps(kernel)
-    def several(rows: list[tuple[Any, ...]], scalars: tuple[Any, ...]) -> list[tuple[jax.Array, ...]]:
+    def several(rows: list[tuple[Any, ...]], scalars: dict[str, Any]) -> list[tuple[jax.Array, ...]]:
         return [one(row, scalars) for row in rows]
 
     return one, jax.jit(several)
 
 
-@functools.lru_cache(maxsize=1024)
-def _names(kernel: Kernel) -> tuple[str, ...]:
-    """What the kernel calls its arguments; messages use the same words."""
-    return tuple(inspect.signature(kernel).parameters)
+def scaled(updates: jax.Array, factor: jax.Array) -> jax.Array:
+    """`factor * updates`."""
+    return factor * updates
 
 
-def map_reduce(kernel: Kernel, tree: Any) -> jax.Array:
+def axpy(updates: jax.Array, other: jax.Array, factor: jax.Array) -> jax.Array:
+    """`updates + factor * other`."""
+    return updates + factor * other
+
+
+def map_reduce(kernel: Kernel, tree: PyTree) -> jax.Array:
     """The sum over leaves of `kernel(leaf)`, a scalar; in float64 if any leaf is 64-bit, else float32."""
     leaves, dtype = checked_leaves(tree, "updates"), step_dtype(tree)
     run = _reduced(kernel)
@@ -156,28 +160,28 @@ def _reduced(kernel: Kernel) -> Callable[..., Any]:
     return jax.jit(lambda leaf: kernel(jnp.asarray(leaf).astype(compute_dtype(jnp.result_type(leaf)))))
 
 
-def inner(a: Any, b: Any) -> jax.Array:
+def tree_vdot(a: PyTree, b: PyTree) -> jax.Array:
     """The real part of the inner product of two trees, a scalar; in float64 if any leaf is 64-bit, else float32.
 
     Raises:
-        ValueError: Structures or shapes differ.
-        TypeError: A leaf is not floating or complex.
+        ValueError: if structures or shapes differ.
+        TypeError: if a leaf is not floating or complex.
     """
     _, rows, _ = aligned(("the first tree", "the second tree"), (a, b), 0)
     dtype = step_dtype((a, b))
-    return sum((_inner(x, y).astype(dtype) for x, y in rows), start=jnp.zeros([], dtype))
+    return sum((_vdot(x, y).astype(dtype) for x, y in rows), start=jnp.zeros([], dtype))
 
 
 @jax.jit
-def _inner(x: jax.Array, y: jax.Array) -> jax.Array:
-    # Not vdot, which flattens: a leaf that is sharded along several axes cannot be.
+def _vdot(x: jax.Array, y: jax.Array) -> jax.Array:
+    # Not jnp.vdot, which flattens: a leaf that is sharded along several axes cannot be.
     real = kernel_dtype(jnp.result_type(x), jnp.result_type(y))
     x, y = (jnp.asarray(v).astype(in_precision(np.dtype(jnp.result_type(v)), real)) for v in (x, y))
     with jax.numpy_dtype_promotion("standard"):
         return jnp.sum(jnp.real(jnp.conj(x) * y))
 
 
-def zeros_like(params: Any, dtype: DTypeLike | None = None, *, real: bool = False) -> Any:
+def zeros_like(params: Params, dtype: DTypeLike | None = None, *, real: bool = False) -> PyTree:
     """A state leaf for each parameter: zeros of its shape and sharding, float32 for half precision.
 
     Args:
@@ -186,7 +190,7 @@ def zeros_like(params: Any, dtype: DTypeLike | None = None, *, real: bool = Fals
         real: The real dtype for complex parameters (second moments).
 
     Raises:
-        TypeError: A leaf is not floating or complex; its path is named.
+        TypeError: if a leaf is not floating or complex; its path is named.
     """
 
     def zero(leaf: Any) -> jax.Array:
@@ -196,6 +200,6 @@ def zeros_like(params: Any, dtype: DTypeLike | None = None, *, real: bool = Fals
     return jax.tree.structure(params).unflatten(map(zero, checked_leaves(params, "params")))
 
 
-def leading_zeros(params: Any, size: int) -> Any:
+def leading_zeros(params: Params, size: int) -> PyTree:
     """`size` numbers of state for each entry of a parameter: zeros as of `zeros_like`, behind an axis of that size."""
     return jax.tree.map(lambda p: jnp.broadcast_to(p[None], (size, *p.shape)), zeros_like(params))

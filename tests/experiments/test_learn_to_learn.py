@@ -81,8 +81,8 @@ def test_an_mlp_begins_as_what_was_tuned():
         (Beginning(0.05, 0.8, False), gradtx.sgd(0.05, 0.8)),
         (Beginning(0.05, 0.8, True), gradtx.adam(0.05, 0.8, 0.99)),
     ):
-        tx = RECIPE.fresh(jax.random.key(1), begins)
-        weights = tx.arguments["weights"]
+        tx: Any = RECIPE.fresh(jax.random.key(1), begins)
+        weights = tx.weights
         bare = {**weights, "output": {**weights["output"], "kernel": 0 * weights["output"]["kernel"]}}
         made = curves(TASK, tx.replace(weights=bare), problems, None, 20)
         # Roundings of the decays' logits, over 20 steps.
@@ -338,6 +338,6 @@ def test_tables_of_made_up_results():
 @pytest.mark.parametrize("name", SHIPPED)
 def test_what_is_shipped_is_what_was_published(name):
     found = results.read(pathlib.Path(__file__).parents[2] / "docs" / "results" / "learn-to-learn" / "cpu")
-    tx, told = shipped(found, name)
+    tx, metadata = shipped(found, name)
     assert pretrained(name) == tx
-    assert origin(name) == told
+    assert origin(name) == metadata

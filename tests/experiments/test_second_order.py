@@ -158,7 +158,7 @@ def test_on_mnist_no_more_than_others_do(tfds_dir, decoded):
     train = data.load("mnist", tfds_dir).train
     images = jnp.asarray(np.asarray(train.images[:1000]).reshape(1000, -1), jnp.float64)
     problem = minima.softmax_problem(images, train.labels[:1000], 1e-3)
-    ours = minima.by_gradtx(problem, gradtx.lbfgs(minima.MEMORY))()
+    ours = minima.by_gradtx(problem, gradtx.lbfgs(memory_size=minima.MEMORY))()
     scipys, optaxs = minima.by_scipy(problem)(), minima.by_optax(problem)()
     print(f"{ours} evaluations, scipy {scipys}, optax {optaxs}")
     assert ours <= 1.15 * scipys

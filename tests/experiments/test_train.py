@@ -174,12 +174,9 @@ def test_evaluation_in_chunks_is_evaluation_at_once(tiny, monkeypatch):
 
 @pytest.mark.slow
 def test_the_loss_is_passed_to_transformations_that_want_it(tiny):
-    @gradtx.transformation
-    def scale_by_value() -> gradtx.Transform:
-        def update(updates, state, params=None, *, value):
+    class scale_by_value(gradtx.Stateless):
+        def update(self, updates, state, params=None, *, value):
             return jax.tree.map(lambda u: -value * u, updates), state
-
-        return gradtx.Transform(lambda params: (), update)
 
     problem = resized(tiny, 48)
     run, curves = train(problem, scale_by_value(), KEY, 1)

@@ -67,13 +67,16 @@ def rmsprop(
     momentum=0.0,
     nesterov=False,
     bias_correction=False,
+    centered=False,
 ) -> Iterator[Array]:
-    """Hinton, lecture 6e, 2012; the learning rate is inside the momentum's buffer."""
-    nu, buffer = np.full(x.shape, initial_scale), np.zeros_like(x)
+    """Hinton, lecture 6e, 2012; Graves, 2013, if centred; the learning rate is inside the momentum's buffer."""
+    nu, mu, buffer = np.full(x.shape, initial_scale), np.zeros_like(x), np.zeros_like(x)
     for t, rate in enumerate(rates, start=1):
         g = gradient(t, x)
         nu = decay * nu + (1 - decay) * np.abs(g) ** 2
-        hat = nu / (1 - decay**t) if bias_correction else nu
+        mu = decay * mu + (1 - decay) * g
+        weight = 1 - decay**t if bias_correction else 1.0
+        hat = nu / weight - (np.abs(mu / weight) ** 2 if centered else 0.0)
         step = rate * g / (np.sqrt(hat + eps) if eps_in_sqrt else np.sqrt(hat) + eps)
         buffer = momentum * buffer + step
         x = x - (step + momentum * buffer if nesterov else buffer)

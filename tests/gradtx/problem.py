@@ -1,7 +1,7 @@
 """A small problem with gradients of many sizes, and the loop that every numerical test trains it with."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -9,29 +9,37 @@ import numpy as np
 import gradtx
 
 SEED = 20
-# A leaf with large gradients, a nested one with tiny gradients (where eps matters), a scalar and an empty one.
-SHAPES = {"big": (3, 4), "nested": {"tiny": (5,)}, "scalar": (), "empty": (0, 2)}
-SIZES = {"big": 100.0, "nested": {"tiny": 1e-5}, "scalar": 1.0, "empty": 1.0}
 CURVATURE = 0.3
 
 
-def problem(steps: int, dtype: Any = np.float64, seed: int = SEED) -> tuple[Any, Any]:
+class Leaf(NamedTuple):
+    """The shape of a parameter, and the size of its gradients."""
+
+    shape: tuple[int, ...]
+    size: float = 1.0
+
+
+# A leaf with large gradients, a nested one with tiny gradients (where eps matters), a scalar and an empty one.
+LEAVES = {"big": Leaf((3, 4), 100.0), "nested": {"tiny": Leaf((5,), 1e-5)}, "scalar": Leaf(()), "empty": Leaf((0, 2))}
+# The same names with one shape, so that few programs are compiled.
+ALIKE = {name: Leaf((3,)) for name in LEAVES}
+
+
+def problem(steps: int, dtype: Any = np.float64, leaves: Any = LEAVES) -> tuple[Any, Any]:
     """Parameters, and the noise of each step (leading axis), as NumPy arrays. The seed is printed."""
-    print(f"seed {seed}")
-    rng = np.random.default_rng(seed)
+    print(f"seed {SEED}")
+    rng = np.random.default_rng(SEED)
 
     def draw(shape: tuple[int, ...]) -> np.ndarray:
         values = rng.normal(size=shape)
-        if np.dtype(dtype).kind == "c":
-            values = values + 1j * rng.normal(size=shape)
-        return np.asarray(values, dtype=dtype)
+        return values + 1j * rng.normal(size=shape) if np.dtype(dtype).kind == "c" else values
 
-    is_shape = lambda node: isinstance(node, tuple)  # noqa: E731
-    params = jax.tree.map(draw, SHAPES, is_leaf=is_shape)
-    noise = jax.tree.map(
-        lambda size, shape: np.asarray(size * draw((steps, *shape)), dtype=dtype), SIZES, SHAPES, is_leaf=is_shape
-    )
-    return params, noise
+    def each(make: Callable[[Leaf], np.ndarray]) -> Any:
+        return jax.tree.map(
+            lambda leaf: np.asarray(make(leaf), dtype), leaves, is_leaf=lambda node: isinstance(node, Leaf)
+        )
+
+    return each(lambda leaf: draw(leaf.shape)), each(lambda leaf: leaf.size * draw((steps, *leaf.shape)))
 
 
 def gradient(params: Any, noise: Any) -> Any:
@@ -72,3 +80,12 @@ def assert_close(actual: Any, expected: Any, rtol: float) -> None:
         actual,
         expected,
     )
+
+
+def assert_same_types(actual: Any, expected: Any) -> None:
+    """Structure, shapes, dtypes and weak types, of arrays or `ShapeDtypeStruct`s: what `jit` traces anew for."""
+
+    def describe(leaf: Any) -> tuple[Any, ...]:
+        return leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)
+
+    assert jax.tree.map(describe, actual) == jax.tree.map(describe, expected)

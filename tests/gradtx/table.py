@@ -1,204 +1,215 @@
-"""Every optimizer and part once: ours, optax's of the same variant, and the NumPy oracle.
+"""The table: every transformation, each of its variants once.
 
-The three take the same arguments by the same names. Values are far from 0 and 1 (eps too), so that an argument that
-is ignored or stands in the wrong place is seen.
+Laws, saved configurations, pickling, key paths, first steps, oracles, optax's twins, export, precision and sharding
+run over it. A new transformation needs one row here.
 """
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 import pytest
 
 import gradtx
 
 from . import oracles
+from .row import OptaxNag, Row, composed, doubled, falling, matrices, paraboloid
 
-MASK = {"big": True, "nested": False, "scalar": True, "empty": True}
-
-
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
-    """`numbers` are hyperparameters beside the learning rate, `flags` what is static."""
-
-    name: str
-    factory: Callable[..., gradtx.GradientTransformation]
-    oracle: Callable[..., Any]
-    peer: Callable[..., Any] | None  # None: optax has no such variant
-    numbers: dict[str, float] = dataclasses.field(default_factory=dict)
-    flags: dict[str, Any] = dataclasses.field(default_factory=dict)
-    rate: float = 0.05
-
-    def make(self, learning_rate: Any = None, **changes: Any) -> gradtx.GradientTransformation:
-        """Ours."""
-        rate = self.rate if learning_rate is None else learning_rate
-        return self.factory(rate, **{**self.numbers, **self.flags, **changes})
-
-    def make_peer(self, learning_rate: Any = None) -> Any:
-        """optax's."""
-        assert self.peer is not None
-        return self.peer(self.rate if learning_rate is None else learning_rate, **self.numbers, **self.flags)
-
-    def oracle_arguments(self, params: Any) -> Any:
-        """What the oracle takes for each leaf: a masked leaf has no weight decay."""
-        shared = {**self.numbers, **{k: v for k, v in self.flags.items() if "mask" not in k}}
-        masks = [v for k, v in self.flags.items() if "mask" in k]
-        keep = masks[0] if masks else jax.tree.map(lambda leaf: True, params)
-        own = {True: shared, False: {**shared, "weight_decay": 0.0}}
-        return jax.tree.map(lambda kept, part: jax.tree.map(lambda leaf: own[kept], part), keep, params)
-
-
-@dataclasses.dataclass(frozen=True)
-class OptaxNag:
-    """Nesterov as printed out of optax's parts: the rate goes into the buffer, which is minus the velocity."""
-
-    learning_rate: Any
-    momentum: float
-
-    @property
-    def pair(self) -> Any:
-        """optax's chain."""
-        return optax.chain(optax.scale_by_learning_rate(self.learning_rate), optax.trace(self.momentum))
-
-    def init(self, params: Any) -> Any:
-        """optax's state."""
-        return self.pair.init(params)
-
-    def update(self, updates: Any, state: Any, params: Any = None) -> Any:
-        """optax's update."""
-        return self.pair.update(updates, state, params)
-
-    def gradient_params(self, params: Any, state: Any) -> Any:
-        """The look-ahead point."""
-        return jax.tree.map(lambda x, b: x + self.momentum * b, params, state[1].trace)
-
-
-ADAGRAD = {"initial_accumulator_value": 0.2, "eps": 1e-3}
+LINE = gradtx.linear_schedule(0.4, 0.1, 10)
 RMSPROP = {"decay": 0.8, "eps": 1e-3, "initial_scale": 0.01}
+ADAGRAD = {"initial_accumulator_value": 0.2, "eps": 1e-3}
 ADAM = {"b1": 0.8, "b2": 0.95, "eps": 1e-3, "eps_root": 1e-4}
 OUTSIDE = {"eps_in_sqrt": False}
+MOMENTUM = {"momentum": 0.8}
 
-OPTIMIZERS = (
-    Optimizer("sgd", gradtx.sgd, oracles.sgd, optax.sgd),
-    Optimizer("sgd-momentum", gradtx.sgd, oracles.sgd, optax.sgd, {"momentum": 0.8}),
-    Optimizer("sgd-nesterov", gradtx.sgd, oracles.sgd, optax.sgd, {"momentum": 0.8}, {"nesterov": True}),
-    Optimizer("nag", gradtx.nag, oracles.nag, OptaxNag, {"momentum": 0.8}),
-    Optimizer("adagrad", gradtx.adagrad, oracles.adagrad, optax.adagrad, ADAGRAD),
-    Optimizer("adagrad-outside", gradtx.adagrad, oracles.adagrad, None, ADAGRAD, OUTSIDE),
-    Optimizer(
-        "adagrad-from-0",
-        gradtx.adagrad,
-        oracles.adagrad,
-        optax.adagrad,
-        {"initial_accumulator_value": 0.0, "eps": 1e-7},
-    ),
-    Optimizer(
-        "adadelta", gradtx.adadelta, oracles.adadelta, optax.adadelta, {"rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}
-    ),
-    Optimizer("rmsprop", gradtx.rmsprop, oracles.rmsprop, optax.rmsprop, RMSPROP),
-    Optimizer("rmsprop-outside", gradtx.rmsprop, oracles.rmsprop, optax.rmsprop, RMSPROP, OUTSIDE),
-    Optimizer("rmsprop-momentum", gradtx.rmsprop, oracles.rmsprop, optax.rmsprop, {**RMSPROP, "momentum": 0.7}),
-    Optimizer(
-        "rmsprop-nesterov",
-        gradtx.rmsprop,
-        oracles.rmsprop,
-        optax.rmsprop,
-        {**RMSPROP, "momentum": 0.7},
-        {"nesterov": True},
-    ),
-    Optimizer(
-        "rmsprop-corrected",
-        gradtx.rmsprop,
-        oracles.rmsprop,
-        optax.rmsprop,
-        {"decay": 0.8, "eps": 1e-3},
-        {"bias_correction": True},
-    ),
-    Optimizer("adam", gradtx.adam, oracles.adam, optax.adam, {"b1": 0.8, "b2": 0.95, "eps": 1e-3}),
-    Optimizer("adam-eps-root", gradtx.adam, oracles.adam, optax.adam, ADAM),
-    Optimizer("adam-nesterov", gradtx.adam, oracles.adam, optax.adam, ADAM, {"nesterov": True}),
-    Optimizer("adamw", gradtx.adamw, oracles.adam, optax.adamw, {**ADAM, "weight_decay": 0.1}),
-    Optimizer("adamw-masked", gradtx.adamw, oracles.adam, optax.adamw, {**ADAM, "weight_decay": 0.1}, {"mask": MASK}),
-)
-BY_NAME = {optimizer.name: optimizer for optimizer in OPTIMIZERS}
+Optimizer = partial(Row, rate=0.05)
+Searching = partial(Row, extra=paraboloid)
+Curvature = partial(Searching, refuses=("complex",))
+Learned = partial(Row, refuses=("complex",), sign="any")
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """A transformation out of which optimizers are made, and optax's own of the same name and arguments."""
-
-    name: str
-    factory: Callable[..., gradtx.GradientTransformation]
-    peer: Callable[..., Any]
-    arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def make(self) -> gradtx.GradientTransformation:
-        """Ours."""
-        return self.factory(**self.arguments)
-
-    def make_peer(self) -> Any:
-        """optax's."""
-        return self.peer(**self.arguments)
+def lstm_weights() -> Any:
+    return gradtx.learned.lstm_weights(jax.random.key(0), 3)
 
 
-def falling(count: Any) -> Any:
-    """A plain function as a schedule: it works in both libraries."""
-    return 1.0 / (1.0 + 0.25 * jnp.asarray(count, float))
+def mlp_weights() -> Any:
+    return gradtx.learned.mlp_weights(jax.random.key(0), 4)
+
+
+def descending(search: Any, **arguments: Any) -> Any:
+    """A line search needs a direction of descent."""
+    return gradtx.chain(gradtx.scale_by_learning_rate(1.0), search(**arguments))
 
 
 PARTS = (
-    Part("identity", gradtx.identity, optax.identity),
-    Part("set_to_zero", gradtx.set_to_zero, optax.set_to_zero),
-    Part("scale", gradtx.scale, optax.scale, {"step_size": -0.3}),
-    Part("scale_by_learning_rate", gradtx.scale_by_learning_rate, optax.scale_by_learning_rate, {"learning_rate": 0.3}),
-    Part(
-        "scale_by_learning_rate-scheduled",
-        gradtx.scale_by_learning_rate,
-        optax.scale_by_learning_rate,
-        {"learning_rate": falling, "flip_sign": False},
+    Row("identity", peer=optax.identity),
+    Row("set_to_zero", peer=optax.set_to_zero),
+    Row("stateless", {}, {"function": doubled}, peer=lambda function: optax.stateless(function), holds_a_function=True),
+    Row("scale", {"step_size": -0.3}, peer=optax.scale, sign="flips"),
+    Row("scale_by_learning_rate", {"learning_rate": 0.3}, peer=optax.scale_by_learning_rate),
+    Row(
+        "scale_by_learning_rate-upwards",
+        {},
+        {"learning_rate": LINE, "flip_sign": False},
+        peer=optax.scale_by_learning_rate,
+        sign="keeps",
     ),
-    Part("scale_by_schedule", gradtx.scale_by_schedule, optax.scale_by_schedule, {"step_size_fn": falling}),
-    Part("momentum", gradtx.momentum, optax.trace, {"decay": 0.8}),
-    Part("trace-nesterov", gradtx.trace, optax.trace, {"decay": 0.8, "nesterov": True}),
-    Part("ema", gradtx.ema, optax.ema, {"decay": 0.8}),
-    Part("ema-raw", gradtx.ema, optax.ema, {"decay": 0.8, "debias": False}),
-    Part("scale_by_rms", gradtx.scale_by_rms, optax.scale_by_rms, RMSPROP),
-    Part("scale_by_rms-outside", gradtx.scale_by_rms, optax.scale_by_rms, {**RMSPROP, **OUTSIDE}),
-    Part("scale_by_rms-corrected", gradtx.scale_by_rms, optax.scale_by_rms, {**RMSPROP, "bias_correction": True}),
-    Part("scale_by_rss", gradtx.scale_by_rss, optax.scale_by_rss, ADAGRAD),
-    Part("scale_by_adadelta", gradtx.scale_by_adadelta, optax.scale_by_adadelta, {"rho": 0.8, "eps": 1e-3}),
-    Part("scale_by_adam", gradtx.scale_by_adam, optax.scale_by_adam, ADAM),
-    Part("scale_by_adam-nesterov", gradtx.scale_by_adam, optax.scale_by_adam, {**ADAM, "nesterov": True}),
-    Part("add_decayed_weights", gradtx.add_decayed_weights, optax.add_decayed_weights, {"weight_decay": 0.1}),
-    Part(
+    Row("scale_by_schedule", {}, {"step_size_fn": LINE}, peer=optax.scale_by_schedule),
+    Row("trace", {"decay": 0.8}, peer=optax.trace),
+    Row("trace-nesterov", {"decay": 0.8}, {"nesterov": True}, peer=optax.trace),
+    Row("trace-float32", {"decay": 0.8}, {"accumulator_dtype": "float32"}, refuses=("complex",)),
+    Row("ema", {"decay": 0.8}, peer=optax.ema),
+    Row("ema-raw", {"decay": 0.8}, {"debias": False}, peer=optax.ema),
+    Row("bias_correction", {"decay": 0.8}),
+    Row("scale_by_rms", RMSPROP, peer=optax.scale_by_rms),
+    Row("scale_by_rms-outside", RMSPROP, OUTSIDE, peer=optax.scale_by_rms),
+    Row("scale_by_rms-corrected", RMSPROP, {"bias_correction": True}, peer=optax.scale_by_rms),
+    Row("scale_by_stddev", RMSPROP, peer=optax.scale_by_stddev),
+    Row("scale_by_stddev-outside", RMSPROP, OUTSIDE, peer=optax.scale_by_stddev),
+    # The variance of one gradient is 0: a large eps, against which its rounding is nothing.
+    Row("scale_by_stddev-corrected", {"decay": 0.8, "eps": 0.1}, {"bias_correction": True}),
+    Row("scale_by_rss", ADAGRAD, peer=optax.scale_by_rss),
+    Row("scale_by_rss-from-0", {"initial_accumulator_value": 0.0, "eps": 1e-10}, OUTSIDE),
+    Row("scale_by_adadelta", {"rho": 0.8, "eps": 1e-3}, peer=optax.scale_by_adadelta),
+    Row("scale_by_adam", ADAM, peer=optax.scale_by_adam),
+    Row("scale_by_adam-nesterov", ADAM, {"nesterov": True}, peer=optax.scale_by_adam),
+    Row("scale_by_adam-eps-0", {"eps": 0.0}),
+    Row("add_decayed_weights", {"weight_decay": 0.1}, peer=optax.add_decayed_weights),
+    Row(
         "add_decayed_weights-masked",
-        gradtx.add_decayed_weights,
-        optax.add_decayed_weights,
-        {"weight_decay": 0.1, "mask": MASK},
+        {"weight_decay": 0.1},
+        {"mask": matrices},
+        peer=optax.add_decayed_weights,
+        holds_a_function=True,
     ),
-    Part("clip", gradtx.clip, optax.clip, {"max_delta": 0.5}),
-    Part("clip_by_global_norm", gradtx.clip_by_global_norm, optax.clip_by_global_norm, {"max_norm": 2.0}),
-    Part("clip_by_global_norm-unused", gradtx.clip_by_global_norm, optax.clip_by_global_norm, {"max_norm": 1e6}),
+    Row("clip", {"max_delta": 0.5}, peer=optax.clip, refuses=("complex",)),
+    Row("clip_by_global_norm", {"max_norm": 2.0}, peer=optax.clip_by_global_norm),
+    Row("clip_by_global_norm-unused", {"max_norm": 1e6}, peer=optax.clip_by_global_norm),
 )
 
-# One of each kernel and flag; where each variant costs seconds, the rest is left to the whole suite.
-VARIED = {"sgd-momentum", "nag", "adagrad-from-0", "adadelta", "rmsprop-nesterov", "adam-eps-root", "adamw-masked"}
-QUICK = {"nag", "adagrad-from-0", "adamw-masked"}
+OPTIMIZERS = (
+    Optimizer("sgd", oracle=oracles.sgd, peer=optax.sgd),
+    Optimizer("sgd-momentum", MOMENTUM, oracle=oracles.sgd, peer=optax.sgd),
+    Optimizer("sgd-nesterov", MOMENTUM, {"nesterov": True}, oracle=oracles.sgd, peer=optax.sgd),
+    Optimizer("nag", MOMENTUM, oracle=oracles.nag, peer=OptaxNag, quick=True),
+    Optimizer("adagrad", ADAGRAD, oracle=oracles.adagrad, peer=optax.adagrad),
+    Optimizer("adagrad-outside", ADAGRAD, OUTSIDE, oracle=oracles.adagrad),
+    Optimizer(
+        "adagrad-from-0",
+        {"initial_accumulator_value": 0.0, "eps": 1e-7},
+        oracle=oracles.adagrad,
+        peer=optax.adagrad,
+        quick=True,
+    ),
+    Optimizer(
+        "adadelta",
+        {"rho": 0.8, "eps": 1e-3, "weight_decay": 0.1},
+        oracle=oracles.adadelta,
+        peer=optax.adadelta,
+    ),
+    Optimizer("adadelta-no-decay", {"rho": 0.8, "eps": 1e-3}, oracle=oracles.adadelta, peer=optax.adadelta),
+    Optimizer("rmsprop", RMSPROP, oracle=oracles.rmsprop, peer=optax.rmsprop),
+    Optimizer("rmsprop-outside", RMSPROP, OUTSIDE, oracle=oracles.rmsprop, peer=optax.rmsprop),
+    Optimizer("rmsprop-momentum", {**RMSPROP, "momentum": 0.7}, oracle=oracles.rmsprop, peer=optax.rmsprop),
+    Optimizer(
+        "rmsprop-nesterov",
+        {**RMSPROP, "momentum": 0.7},
+        {"nesterov": True},
+        oracle=oracles.rmsprop,
+        peer=optax.rmsprop,
+    ),
+    Optimizer(
+        "rmsprop-corrected",
+        {"decay": 0.8, "eps": 1e-3},
+        {"bias_correction": True},
+        oracle=oracles.rmsprop,
+        peer=optax.rmsprop,
+    ),
+    Optimizer("rmsprop-centered", RMSPROP, {"centered": True}, oracle=oracles.rmsprop, peer=optax.rmsprop),
+    Optimizer("adam", {"b1": 0.8, "b2": 0.95, "eps": 1e-3}, oracle=oracles.adam, peer=optax.adam),
+    Optimizer("adam-eps-root", ADAM, oracle=oracles.adam, peer=optax.adam),
+    Optimizer("adam-nesterov", ADAM, {"nesterov": True}, oracle=oracles.adam, peer=optax.adam),
+    Optimizer("adamw", {**ADAM, "weight_decay": 0.1}, oracle=oracles.adam, peer=optax.adamw),
+    Optimizer(
+        "adamw-masked",
+        {**ADAM, "weight_decay": 0.1},
+        {"mask": matrices},
+        oracle=oracles.adam,
+        peer=optax.adamw,
+        quick=True,
+        holds_a_function=True,
+    ),
+)
+
+COMPOSED = (
+    Row("adam-scheduled", {}, {"learning_rate": gradtx.warmup_cosine_decay_schedule(0.01, 0.1, 2, 10)}),
+    Row("adam-function", {}, {"learning_rate": falling}, holds_a_function=True),
+    Row(
+        "chain",
+        factory=lambda: gradtx.chain(gradtx.clip_by_global_norm(1.0), gradtx.ema(0.9), gradtx.scale(0.5)),
+    ),
+    Row("chain-foreign", factory=lambda: gradtx.chain(optax.scale(2.0), gradtx.scale_by_rms()), holds_a_function=True),
+    Row(
+        "named_chain",
+        factory=lambda: gradtx.named_chain(("norm", gradtx.scale_by_rms()), ("rate", gradtx.scale(0.5))),
+    ),
+)
+
+SECOND_ORDER = (
+    Row("scale_by_lbfgs", {}, {"memory_size": 2}),
+    Row("scale_by_lbfgs-from-1", {}, {"memory_size": 2, "scale_init_precond": False}),
+    Searching(
+        "scale_by_zoom_linesearch",
+        factory=lambda: descending(gradtx.scale_by_zoom_linesearch, max_linesearch_steps=10),
+    ),
+    Searching(
+        "scale_by_backtracking_linesearch",
+        factory=lambda: descending(gradtx.scale_by_backtracking_linesearch, max_backtracking_steps=10),
+    ),
+    Searching("lbfgs", {}, {"memory_size": 2}, sign="flips"),
+    Curvature("scale_by_newton", {"damping": 0.5}),
+    Curvature("scale_by_newton-saddle-free", {"damping": 0.5}, {"saddle_free": True}),
+    Curvature("scale_by_newton_cg", {"damping": 0.5}, {"max_cg_steps": 5}),
+    Curvature("scale_by_gauss_newton_cg", {"damping": 0.5}, {"max_cg_steps": 5}, extra=composed),
+    Curvature("newton", {"learning_rate": 0.5, "damping": 0.1}),
+    Curvature("newton_cg", {}, {"max_cg_steps": 5}),
+    Curvature("gauss_newton_cg", {}, {"max_cg_steps": 5}, extra=composed),
+    Curvature("scale_by_stochastic_lbfgs", {}, {"memory_size": 2, "every": 1}),
+    Curvature(
+        "scale_by_stochastic_lbfgs-gradients",
+        {"damping": 0.1},
+        {"memory_size": 2, "every": 1, "curvature": "gradients"},
+    ),
+    Curvature("stochastic_lbfgs", {}, {"memory_size": 2, "every": 2}, rate=0.1),
+)
+
+LEARNED = (
+    Learned("learned.scale_by_lstm", factory=lambda: gradtx.learned.scale_by_lstm(lstm_weights(), hidden=3)),
+    Learned("learned.scale_by_mlp", factory=lambda: gradtx.learned.scale_by_mlp(mlp_weights(), hidden=4)),
+    Learned("learned.lstm", factory=lambda: gradtx.learned.lstm(lstm_weights(), hidden=3)),
+    Learned("learned.mlp", factory=lambda: gradtx.learned.mlp(mlp_weights(), hidden=4)),
+)
+
+TABLE: tuple[Row, ...] = (*PARTS, *OPTIMIZERS, *COMPOSED, *SECOND_ORDER, *LEARNED)
+BY_NAME = {row.name: row for row in TABLE}
+
+# One of each kernel and flag.
+VARIED = ("sgd-momentum", "nag", "adagrad-from-0", "adadelta", "rmsprop-nesterov", "adam-eps-root", "adamw-masked")
 
 
-def _name(row: Any) -> str:
-    return row.name
+def each(rows: Sequence[Row], costly: bool = False) -> pytest.MarkDecorator:
+    """Parametrise over `row`. Where each case costs seconds, all but the quick rows are left to the whole suite."""
+    marked = [pytest.param(row, marks=pytest.mark.slow if costly and not row.quick else ()) for row in rows]
+    return pytest.mark.parametrize("row", marked, ids=[row.name for row in rows])
 
 
-def _mostly_slow(cases: Sequence[Any]) -> pytest.MarkDecorator:
-    params = [pytest.param(c, marks=[] if c.name in QUICK else pytest.mark.slow) for c in cases]
-    return pytest.mark.parametrize("case", params, ids=[c.name for c in cases])
-
-
-each_optimizer = pytest.mark.parametrize("case", OPTIMIZERS, ids=_name)
-each_varied_optimizer = _mostly_slow([c for c in OPTIMIZERS if c.name in VARIED])
-each_optimizer_costly = _mostly_slow(OPTIMIZERS)
-each_part = pytest.mark.parametrize("part", PARTS, ids=_name)
+each_row = each(TABLE)
+each_row_costly = each(TABLE, costly=True)
+each_optimizer = each(OPTIMIZERS)
+each_optimizer_costly = each(OPTIMIZERS, costly=True)
+each_varied_optimizer = each([BY_NAME[name] for name in VARIED], costly=True)
+each_part = each([row for row in PARTS if row.peer is not None])

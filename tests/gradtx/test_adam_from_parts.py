@@ -1,6 +1,6 @@
 """The algebra is public: Adam and its relatives out of smaller parts."""
 
-from typing import Any
+from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gradtx
-from gradtx import Decay, NonNegative, Transform
+from gradtx import Decay, GradientTransformation, NonNegative, OptState, Params, Updates
 
 from .problem import assert_close, problem, train
 
@@ -19,21 +19,29 @@ STEPS = 50
 RTOL = 1e-12
 
 
-@gradtx.transformation
-def adam_from_averages(b1: Decay, b2: Decay, eps: NonNegative) -> Transform:
+class adam_from_averages(GradientTransformation):
     """The corrected average of gradients over the root of the corrected average of their squares."""
-    mean = gradtx.chain(gradtx.ema(b1, debias=False), gradtx.bias_correction(b1))
-    square = gradtx.chain(gradtx.ema(b2, debias=False), gradtx.bias_correction(b2))
 
-    def init(params: Any) -> Any:
+    b1: Decay
+    b2: Decay
+    eps: NonNegative
+
+    def averages(self) -> tuple[gradtx.chain, gradtx.chain]:
+        """Of gradients, and of their squares."""
+        return (
+            gradtx.chain(gradtx.ema(self.b1, debias=False), gradtx.bias_correction(self.b1)),
+            gradtx.chain(gradtx.ema(self.b2, debias=False), gradtx.bias_correction(self.b2)),
+        )
+
+    def init(self, params: Params) -> OptState:
+        mean, square = self.averages()
         return mean.init(params), square.init(params)
 
-    def update(updates: Any, state: Any, params: Any = None) -> Any:
+    def update(self, updates: Updates, state: OptState, params: Params | None = None) -> tuple[Updates, OptState]:
+        mean, square = self.averages()
         mu, first = mean.update(updates, state[0])
         nu, second = square.update(jax.tree.map(jnp.square, updates), state[1])
-        return jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mu, nu), (first, second)
-
-    return Transform(init, update)
+        return jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + self.eps), mu, nu), (first, second)
 
 
 def same_path(a, b, rtol=RTOL):

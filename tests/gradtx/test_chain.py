@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -11,24 +11,80 @@ import optax
 import pytest
 
 import gradtx
-from gradtx import EmptyState, Scalar, Transform, transformation
+from gradtx import (
+    Decay,
+    EmptyState,
+    GradientTransformation,
+    GradientTransformationExtraArgs,
+    OptState,
+    Params,
+    Scalar,
+    Stateless,
+    Updates,
+)
 
 PARAMS = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.1, -0.2])}
 GRADS = {"w": jnp.array([[0.3, 0.2], [-1.0, 2.0]]), "b": jnp.array([4.0, -0.5])}
 
 
-@transformation
-def needs_value(factor: Scalar = 1.0) -> Transform:
-    def update(updates: Any, state: Any, params: Any = None, *, value: Any, weight: Any = 1.0) -> Any:
+class needs_value(Stateless):
+    """One extra argument that it needs, and one that it takes."""
+
+    factor: Scalar = 1.0
+
+    def update(
+        self, updates: Updates, state: EmptyState, params: Params | None = None, *, value: Any, weight: Any = 1.0
+    ) -> tuple[Updates, EmptyState]:
         return jax.tree.map(lambda g: g * value * weight, updates), state
 
-    return Transform(lambda params: EmptyState(), update)
+
+class evaluates_at(Stateless):
+    """An `eval_params` of its own."""
+
+    shift: Scalar
+
+    def update(self, updates: Updates, state: EmptyState, params: Params | None = None) -> tuple[Updates, EmptyState]:
+        return updates, state
+
+    def eval_params(self, params: Params, state: OptState) -> Params:
+        return jax.tree.map(lambda x: x + self.shift, params)
 
 
-@transformation
-def evaluates_at(shift: Scalar) -> Transform:
-    pair = gradtx.identity().transform()
-    return Transform(pair.init, pair.update, eval_params=lambda p, state: jax.tree.map(lambda x: x + shift, p))
+class WrapperState(NamedTuple):
+    """State of `wrapper`."""
+
+    calls: jax.Array
+    inner_state: OptState
+
+
+class wrapper(GradientTransformation):
+    """A wrapper as a user writes it: nothing but its own two methods."""
+
+    inner: GradientTransformation
+    gain: Decay = 0.5
+
+    def init(self, params: Params) -> WrapperState:
+        return WrapperState(jnp.zeros([], jnp.int32), self.inner.init(params))
+
+    def update(
+        self, updates: Updates, state: WrapperState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, WrapperState]:
+        updates, inner = self.inner.update(updates, state.inner_state, params, **extra)
+        return updates, WrapperState(state.calls + 1, inner)
+
+
+class transparent(GradientTransformation):
+    """A wrapper whose state is its inner transformation's."""
+
+    inner: GradientTransformation
+
+    def init(self, params: Params) -> OptState:
+        return self.inner.init(params)
+
+    def update(
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, OptState]:
+        return self.inner.update(updates, state, params, **extra)
 
 
 def test_unpacks_as_a_pair() -> None:
@@ -60,19 +116,19 @@ def test_foreign_pairs_in_every_form() -> None:
 
 
 def test_named_chain_keeps_the_order_through_jit() -> None:
-    tx = gradtx.named_chain(("z", gradtx.scale(2.0)), ("a", gradtx.clip(1.0)), ("m", gradtx.momentum(0.9)))
+    tx = gradtx.named_chain(("z", gradtx.scale(2.0)), ("a", gradtx.clip(1.0)), ("m", gradtx.trace(0.9)))
     state = tx.init(PARAMS)
     assert list(state) == ["z", "a", "m"]
     updates, state = jax.jit(lambda tx, s: tx.update(GRADS, s))(tx, state)
     chex.assert_trees_all_close(updates, jax.tree.map(lambda g: jnp.clip(2 * g, -1, 1), GRADS))
     updates, state = tx.update(GRADS, state)
-    assert tx.transforms["a"].max_delta == 1.0
+    assert tx.a == gradtx.clip(1.0)
+    with pytest.raises(AttributeError, match="named_chain has no stage or attribute 'b'; it has z, a, m"):
+        _ = tx.b
 
 
 def test_declared_extra_arguments_reach_just_those_that_declare_them() -> None:
     tx = gradtx.chain(gradtx.scale(1.0), gradtx.chain(needs_value()), gradtx.adam(1e-3))
-    assert tx.transform().declared.required == {"value"}
-    assert tx.transform().declared.optional == {"weight"}
     state = tx.init(PARAMS)
     tx.update(GRADS, state, PARAMS, value=2.0, undeclared=3)
     with pytest.raises(
@@ -131,7 +187,7 @@ def test_current_tells_two_rates_apart() -> None:
         ("one", gradtx.sgd(0.1)), ("two", gradtx.sgd(0.2)), ("decay", gradtx.scale_by_schedule(0.5))
     )
     found = {name: float(value) for name, value in gradtx.current(tx, tx.init(PARAMS)).items()}
-    assert found == pytest.approx({"one.learning_rate": 0.1, "two.learning_rate": 0.2, "step_size": 0.5})
+    assert found == pytest.approx({"one.learning_rate": 0.1, "two.learning_rate": 0.2, "step_size_fn": 0.5})
 
 
 def test_apply_updates_keeps_the_dtype_of_params() -> None:
@@ -182,10 +238,127 @@ def test_pairs_of_bound_methods() -> None:
     for pair in pairs:
         tx = gradtx.chain(pair)
         chex.assert_trees_all_equal(tx.update(GRADS, tx.init(PARAMS))[0], jax.tree.map(lambda g: 2 * g, GRADS))
-    chex.assert_trees_all_equal(Transform(Doubling().init, Doubling().update).declared.params, False)
 
 
 def test_a_missing_gradient_under_a_mask() -> None:
     tx = gradtx.adamw(0.1, mask={"w": True, "b": False})
     updates, _ = tx.update({"w": None, "b": GRADS["b"]}, tx.init(PARAMS), PARAMS)
     assert updates["w"] is None
+
+
+@pytest.mark.parametrize("wrap", [wrapper, transparent, lambda tx: wrapper(transparent(wrapper(tx)))])
+def test_a_wrapper_hands_on_what_its_author_did_not_write(wrap: Any) -> None:
+    inner = gradtx.chain(needs_value(), gradtx.nag(gradtx.linear_schedule(1.0, 0.0, 10), 0.9))
+    tx, state = wrap(inner), wrap(inner).init(PARAMS)
+    assert gradtx.current(tx, state)["learning_rate"] == 1.0
+    _, state = tx.update(GRADS, state, PARAMS, value=2.0, undeclared=3.0)
+    _, bare = inner.update(GRADS, inner.init(PARAMS), PARAMS, value=2.0)
+    assert gradtx.current(tx, state)["learning_rate"] == pytest.approx(0.9)
+    chex.assert_trees_all_equal(tx.gradient_params(PARAMS, state), inner.gradient_params(PARAMS, bare))
+    with pytest.raises(TypeError, match="needs_value needs the extra argument `value`"):
+        tx.update(GRADS, state, PARAMS)
+    shifted = wrap(evaluates_at(1.0))
+    assert shifted.eval_params(PARAMS, shifted.init(PARAMS))["b"][0] == pytest.approx(1.1)
+    with pytest.raises(ValueError, match="both define gradient_params"):
+        gradtx.chain(tx, gradtx.nag(0.1))
+
+
+def test_current_keeps_every_value_whatever_the_nesting() -> None:
+    two = gradtx.chain(gradtx.sgd(0.1), gradtx.sgd(0.2))
+    tx = gradtx.chain(two, wrapper(gradtx.chain(gradtx.sgd(0.3), gradtx.adamw(0.4, weight_decay=0.5))))
+    found = {name: float(value) for name, value in gradtx.current(tx, tx.init(PARAMS)).items()}
+    rates = {"0.0": 0.1, "0.1": 0.2, "1.inner.0": 0.3, "1.inner.1": 0.4}
+    assert found == pytest.approx({f"{at}.learning_rate": r for at, r in rates.items()} | {"weight_decay": 0.5})
+    # The names are those that `replace` takes.
+    assert tx.replace({"1.inner.1.learning_rate": 9.0})[1].inner[1].learning_rate == 9.0  # pyright: ignore
+
+
+class GroupsState(NamedTuple):
+    """State of `groups`."""
+
+    inner_states: dict[str, Any]
+
+
+class groups(GradientTransformation):
+    """Transformations by name, each on the leaf of its name."""
+
+    transforms: dict[str, GradientTransformation]
+
+    def init(self, params: Params) -> GroupsState:
+        return GroupsState({name: tx.init(params[name]) for name, tx in self.transforms.items()})
+
+    def update(
+        self, updates: Updates, state: GroupsState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, GroupsState]:
+        params = params or dict.fromkeys(updates)
+        assert params is not None
+        done = {n: tx.update(updates[n], state.inner_states[n], params[n]) for n, tx in self.transforms.items()}
+        return {n: u for n, (u, _) in done.items()}, GroupsState({n: s for n, (_, s) in done.items()})
+
+
+def test_current_looks_into_groups() -> None:
+    tx = gradtx.chain(groups({"w": gradtx.sgd(0.1), "b": gradtx.adam(gradtx.linear_schedule(1.0, 0.0, 10))}))
+    _, state = tx.update(GRADS, tx.init(PARAMS), PARAMS)
+    found = {name: float(value) for name, value in gradtx.current(tx, state).items()}
+    assert found == pytest.approx({"0.transforms.w.learning_rate": 0.1, "0.transforms.b.learning_rate": 0.9})
+
+
+def test_two_functions_make_a_pair() -> None:
+    """Code written for optax ports by its import."""
+
+    def init_fn(params: Any) -> Any:
+        return gradtx.EmptyState()
+
+    def update_fn(updates: Any, state: Any, params: Any = None) -> Any:
+        return jax.tree.map(lambda g: 2 * g, updates), state
+
+    def update_with_value(updates: Any, state: Any, params: Any = None, *, value: Any, **rest: Any) -> Any:
+        return jax.tree.map(lambda g: value * g, updates), state
+
+    assert GradientTransformationExtraArgs is GradientTransformation
+    for tx in (GradientTransformation(init_fn, update_fn), GradientTransformation(init=init_fn, update=update_fn)):
+        assert isinstance(tx, GradientTransformation)
+        assert jax.tree.leaves(tx) == []
+        assert tx == GradientTransformation(init_fn, update_fn)
+        chained = gradtx.chain(tx, optax.scale(0.5))
+        updates, state = chained.update(GRADS, chained.init(PARAMS), PARAMS, value=1.0)
+        chex.assert_trees_all_equal(updates, GRADS)
+        assert isinstance(state[0], EmptyState)
+    tx = gradtx.chain(GradientTransformationExtraArgs(init_fn, update_with_value))
+    updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS, value=3.0, more=1)
+    chex.assert_trees_all_equal(updates, jax.tree.map(lambda g: 3 * g, GRADS))
+    with pytest.raises(TypeError, match="takes two functions, got 3"):
+        GradientTransformation(3, update_fn)  # pyright: ignore[reportArgumentType]
+
+
+def test_an_update_without_params_is_refused_at_its_definition() -> None:
+    with pytest.raises(TypeError, match=r"wrong: write the method as update\(self, updates, state, params=None\)"):
+
+        class wrong(Stateless):
+            def update(self, updates: Any, state: Any) -> Any:
+                return updates, state
+
+
+class keeps(GradientTransformation):
+    """A wrapper that would keep extra arguments from its inner transformation."""
+
+    inner: GradientTransformation
+
+    def init(self, params: Params) -> OptState:
+        return self.inner.init(params)
+
+    def update(self, updates: Updates, state: OptState, params: Params | None = None) -> tuple[Updates, OptState]:
+        return self.inner.update(updates, state, params)
+
+
+def test_a_wrapper_that_keeps_extra_arguments_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"keeps: .* takes \*\*extra in `update` and hands it on"):
+        keeps(gradtx.scale(1.0))
+
+
+def test_a_missing_method_is_named() -> None:
+    class nothing(GradientTransformation):
+        pass
+
+    with pytest.raises(NotImplementedError, match="nothing has no method `init"):
+        nothing().init(PARAMS)

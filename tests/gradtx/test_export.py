@@ -5,20 +5,19 @@ import re
 import jax
 import jax.export
 import jax.numpy as jnp
-import pytest
 
 import gradtx
 
-from .table import BY_NAME, Optimizer, each_optimizer_costly
+from .row import Row
+from .table import OPTIMIZERS, each
 
-MASK = {"w": True, "half": False}
 # What a step may ask of a platform: placement only, never a kernel of one platform's library.
 PORTABLE_CALLS = {"Sharding", "xla.sdy.FuncResultSharding", "shape_assertion"}
 
 
-def exported(case: Optimizer, platforms: list[str]) -> jax.export.Exported:
-    """A jitted step over flat lists of arrays, hyperparameters among them."""
-    tx = case.make(gradtx.cosine_decay_schedule(0.05, 100.0), **({"mask": MASK} if "mask" in case.flags else {}))
+def exported(row: Row) -> jax.export.Exported:
+    """A jitted step over flat lists of arrays, hyperparameters among them: one module for both platforms."""
+    tx = row.make(gradtx.cosine_decay_schedule(0.05, 100.0))
     params = {"w": jax.ShapeDtypeStruct((8, 4), jnp.float32), "half": jax.ShapeDtypeStruct((16,), jnp.bfloat16)}
     tx = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((), jnp.float32), tx)
     state = jax.eval_shape(lambda tx, params: tx.init(params), tx, params)
@@ -30,14 +29,13 @@ def exported(case: Optimizer, platforms: list[str]) -> jax.export.Exported:
         updates, state = tx.update(grads, state, params)
         return jax.tree.leaves((gradtx.apply_updates(params, updates), state))
 
-    return jax.export.export(step, platforms=platforms)(leaves)
+    return jax.export.export(step, platforms=["tpu", "cuda"])(leaves)
 
 
-@each_optimizer_costly
-@pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_step_exports(case, platform):
-    module = exported(case, [platform])
-    assert module.platforms == (platform,)
+@each(OPTIMIZERS)
+def test_step_exports(row):
+    module = exported(row)
+    assert set(module.platforms) == {"tpu", "cuda"}
     # Kept as portable bytes and deserialised here. (The whole `Exported` serialises only with flatbuffers installed.)
     text = module.mlir_module()
     assert set(re.findall(r"custom_call @([\w.]+)", text)) <= PORTABLE_CALLS
@@ -47,12 +45,7 @@ def test_step_exports(case, platform):
     assert re.search(r"convert .*tensor<16xbf16>\) -> tensor<16xf32>", text)
     assert not re.search(r"stablehlo\.(multiply|add|divide|sqrt|power)\b[^\n]*tensor<16xbf16>", text)
     assert "f64" not in text
-    divides = case.factory not in (gradtx.sgd, gradtx.nag)
-    assert ("stablehlo.sqrt" in text) == divides
-
-
-def test_one_module_for_both_platforms():
-    assert set(exported(BY_NAME["adam"], ["tpu", "cuda"]).platforms) == {"tpu", "cuda"}
+    assert ("stablehlo.sqrt" in text) == (row.public_name not in ("sgd", "nag"))
 
 
 def test_a_cpu_only_call_would_be_seen():

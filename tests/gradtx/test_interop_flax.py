@@ -105,14 +105,15 @@ def test_nnx_state_of_optax_goes_on():
     tx: Any = gradtx.adam(0.1)
     model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
-    pure = from_optax(tx, values(theirs.opt_state))
+    params = values(nnx.state(model, nnx.Param))
+    pure = from_optax(tx, values(theirs.opt_state), params)
     nnx.update(optimizer.opt_state, nnx.state(pure))
     chex.assert_trees_all_equal(values(optimizer.opt_state[0].mu), values(theirs.opt_state[0].mu))
     assert int(optimizer.opt_state[1].count[...]) == STEPS
     nnx_step()[0](model, optimizer, X)
     # As Orbax restores the pure dict of a whole optimizer, with numbers for keys.
     saved = nnx.to_pure_dict(nnx.state(theirs))["opt_state"]
-    chex.assert_trees_all_equal(*(jax.tree.leaves(state) for state in (from_optax(tx, saved), pure)))
+    chex.assert_trees_all_equal(*(jax.tree.leaves(state) for state in (from_optax(tx, saved, params), pure)))
 
 
 @pytest.mark.usefixtures("standard_promotion")

@@ -79,14 +79,11 @@ def test_in_masked_and_partition():
     )
 
 
-@gradtx.transformation
-def scale_by_value() -> gradtx.Transform:
+class scale_by_value(gradtx.Stateless):
     """Wants an extra argument."""
 
-    def update(updates: Any, state: Any, params: Any = None, *, value: Any) -> Any:
+    def update(self, updates: Any, state: Any, params: Any = None, *, value: Any) -> Any:
         return jax.tree.map(lambda u: u * value, updates), state
-
-    return gradtx.Transform(lambda params: gradtx.EmptyState(), update)
 
 
 def test_extra_arguments_come_through_as_optax():

@@ -192,8 +192,7 @@ def test_meta_training_is_training_of_tx(tx):
 
 @BOTH
 def test_meta_gradient_is_the_finite_difference(x64, tx):
-    args = tx.arguments
-    tx = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tx.replace(weights=spread(args["weights"])))
+    tx = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tx.replace(weights=spread(tx.weights)))
     leaves, structure = jax.tree.flatten(tx)
     rng = np.random.default_rng(3)
     along = structure.unflatten([jnp.asarray(rng.normal(size=leaf.shape)) for leaf in leaves])
@@ -221,7 +220,7 @@ def test_memory_is_sharded_as_its_parameter(tx):
 def test_weights_can_be_mapped_over(tx):
     tx = jax.tree.map(jnp.asarray, tx)
     batch = tx.replace(
-        weights=jax.tree.map(lambda w: jnp.stack([w, 1.1 * w]), tx.arguments["weights"]),
+        weights=jax.tree.map(lambda w: jnp.stack([w, 1.1 * w]), tx.weights),
         learning_rate=jnp.array([0.1, 0.2]),
     )
     given = jnp.asarray([0.5, -2.0])
@@ -247,10 +246,39 @@ def test_state_of_another_shape_is_named():
     state = LSTM.init({"w": jnp.ones(3)})
     with pytest.raises(
         ValueError,
-        match=r"updates\['w'\] has shape \(1,\), but memory\['w'\] has shape \(12, 3\); they must be equal "
-        r"\(its first 1 axis aside\), nothing is broadcast",
+        match=r"updates\['w'\] has shape \(1,\), but memory\['w'\] has shape \(3,\); they must be equal, nothing is "
+        r"broadcast \(`memory` is compared without its leading axis\)",
     ):
         LSTM.update({"w": jnp.ones(1)}, state)
+
+
+@BOTH
+def test_a_parameter_without_a_gradient_keeps_its_memory(tx):
+    params = {"a": jnp.ones(3), "b": jnp.ones((2, 2)), "c": None}
+    state = tx.init(params)
+    updates, new = jax.jit(tx.update)({**params, "b": None}, state, params)
+    assert updates["b"] is None
+    for field, old in zip(new[0], state[0], strict=True):
+        if isinstance(field, dict):
+            np.testing.assert_array_equal(field["b"], old["b"])
+    alone, _ = tx.update({"a": params["a"]}, tx.init({"a": params["a"]}))
+    np.testing.assert_allclose(updates["a"], alone["a"], rtol=1e-5)
+
+
+@BOTH
+def test_leaves_of_one_shape_share_one_trace(tx, monkeypatch):
+    """And leaves in a group give what each gives alone."""
+    jax.clear_caches()
+    module = learned._lstm if tx is LSTM else learned._mlp
+    traces, dense = [], module.dense
+    monkeypatch.setattr(
+        module, "dense", lambda features, kernel, bias: traces.append(1) or dense(features, kernel, bias)
+    )
+    grads = [jnp.full((2, 3), float(i)) for i in range(12)]
+    made, _ = jax.jit(tx.update)(grads, tx.init(grads))
+    assert len(traces) == 3  # dense layers of one call
+    for grad, one in zip(grads, made, strict=True):
+        np.testing.assert_allclose(one, tx.update(grad, tx.init(grad))[0], rtol=1e-5, atol=1e-7)
 
 
 def changed(path: tuple[str, ...], value: Any) -> Any:
@@ -299,8 +327,10 @@ def test_other_refusals():
         learned.save(io.BytesIO(), gradtx.adam(1e-3))
     with pytest.raises(ValueError, match=r"mlp: `weights\['decays'\]` is missing"):
         learned.mlp({})
-    with pytest.raises(TypeError, match=r"mlp does not take complex numbers; the leaf at \['w'\] has some"):
+    with pytest.raises(TypeError, match=r"mlp: params\['w'\] is complex, expected real numbers: a network of real"):
         MLP.init({"w": jnp.ones(2, jnp.complex64)})
+    with pytest.raises(ValueError, match=r"`hidden` must be a whole number >= 1, got 0"):
+        learned.mlp(learned.mlp_weights(KEY), hidden=0)
     with pytest.raises(ValueError, match="no learned optimizer 'lstm' comes with gradtx; there are"):
         learned.pretrained("lstm")
 

@@ -21,9 +21,9 @@ from gradtx import learned
 from .test_learned import BOTH, LSTM, MLP
 
 
-def through_file(tx: Any, **about: Any) -> Any:
+def through_file(tx: Any, **metadata: Any) -> Any:
     file = io.BytesIO()
-    learned.save(file, tx, **about)
+    learned.save(file, tx, **metadata)
     file.seek(0)
     return learned.load(file)
 
@@ -53,11 +53,11 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
             learned.save(path, LSTM)
     assert [file.name for file in tmp_path.iterdir()] == ["weights.npz"]
     assert (tmp_path / "weights.npz").read_bytes() == before
-    with pytest.raises(ValueError, match=r"not a file of gradtx.learned.save: BadZipFile"):
+    with pytest.raises(ValueError, match=r"not a file written by gradtx.learned.save: BadZipFile"):
         learned.load(io.BytesIO(before[: len(before) // 2]))
     with pytest.raises(FileNotFoundError):
         learned.load(tmp_path / "other.npz")
-    with pytest.raises(TypeError, match=r"kept beside the weights has to be as JSON has it: .* set"):
+    with pytest.raises(TypeError, match=r"the metadata must be JSON-serialisable: .* set"):
         learned.save(path, MLP, seeds={1, 2})
 
 
@@ -68,19 +68,22 @@ def archive(**arrays: Any) -> io.BytesIO:
     return file
 
 
-def told(tx: Any = LSTM, **changes: Any) -> Any:
+def header(tx: Any = LSTM, **changes: Any) -> Any:
     config = gradtx.to_config(tx)
     del config["arguments"]["weights"]
     return np.asarray(json.dumps({"config": {**config, **changes}, "about": {}}))
 
 
 FILES = {
-    "no archive": (lambda: io.BytesIO(b"no archive"), "not a file of gradtx.learned.save"),
-    "a pickle": (lambda: archive(told=np.array([print], object)), "not a file of gradtx.learned.save: .*pickle"),
-    "nothing told": (lambda: archive(x=np.ones(3)), "not a file of gradtx.learned.save: KeyError"),
-    "not JSON": (lambda: archive(told=np.asarray("{")), "not a file of gradtx.learned.save: JSONDecodeError"),
-    "no weights": (lambda: archive(told=told()), r"`weights\['layer_0'\]\['bias'\]` is missing. Make weights with"),
-    "another factory": (lambda: archive(told=told(name="os.system")), "nothing is registered as 'os.system'"),
+    "no archive": (lambda: io.BytesIO(b"no archive"), "not a file written by gradtx.learned.save"),
+    "a pickle": (
+        lambda: archive(told=np.array([print], object)),
+        "not a file written by .*pickle",
+    ),
+    "no header": (lambda: archive(x=np.ones(3)), "not a file written by gradtx.learned.save: KeyError"),
+    "not JSON": (lambda: archive(told=np.asarray("{")), "not a file written by gradtx.learned.save: JSONDecodeError"),
+    "no weights": (lambda: archive(told=header()), r"`weights\['layer_0'\]\['bias'\]` is missing. Make weights with"),
+    "another class": (lambda: archive(told=header(name="os.system")), "no class is registered as 'os.system'"),
 }
 
 
@@ -115,7 +118,7 @@ def test_shipped_weights_are_sound(name):
 
 
 def test_shipped_weights_are_small():
-    files = learned.files._SHIPPED.iterdir()
+    files = learned._files._SHIPPED.iterdir()
     sizes = [len(file.read_bytes()) for file in files if file.name.endswith(".npz")]
     assert sizes
     assert sum(sizes) < 200_000

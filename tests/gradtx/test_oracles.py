@@ -1,5 +1,6 @@
 """Optimizers and parts in float64 against NumPy oracles of the papers and against optax."""
 
+import chex
 import jax
 import numpy as np
 import optax
@@ -26,22 +27,22 @@ def cosine(rate):
 
 
 @each_optimizer
-def test_optimizer_equals_oracle_and_optax(case):
-    equal_three_ways(case, case.rate, case.rate, [case.rate] * STEPS)
+def test_optimizer_equals_oracle_and_optax(row):
+    equal_three_ways(row, row.rate, row.rate, [row.rate] * STEPS)
 
 
 @each_optimizer_costly
-def test_scheduled_optimizer_equals_oracle_and_optax(case):
-    equal_three_ways(case, *cosine(case.rate))
+def test_scheduled_optimizer_equals_oracle_and_optax(row):
+    equal_three_ways(row, *cosine(row.rate))
 
 
-def equal_three_ways(case, ours, theirs, rates):
+def equal_three_ways(row, ours, theirs, rates):
     params, noise = problem(STEPS)
-    path, _ = train(case.make(ours), params, noise)
-    assert_close(path, oracle_path(case.oracle, params, noise, rates, case.oracle_arguments(params)), RTOL)
-    if case.peer is not None:
+    path, _ = train(row.make(ours), params, noise)
+    assert_close(path, oracle_path(row.oracle, params, noise, rates, row.oracle_arguments(params)), RTOL)
+    if row.peer is not None:
         with jax.numpy_dtype_promotion("standard"):
-            peer = case.make_peer(theirs)
+            peer = row.make_peer(theirs)
             other, _ = jax.jit(lambda p, n: iterate(peer, p, n, optax.apply_updates))(params, noise)
         assert_close(path, other, RTOL)
 
@@ -50,17 +51,17 @@ def equal_three_ways(case, ours, theirs, rates):
 def test_every_argument_counts():
     """A table row whose argument changes nothing would test nothing."""
     params, noise = problem(STEPS)
-    for case in table.OPTIMIZERS:
-        path, _ = train(case.make(), params, noise)
-        for name, value in case.numbers.items():
+    for row in table.OPTIMIZERS:
+        path, _ = train(row.make(), params, noise)
+        for name, value in row.numbers.items():
             # A tenth of a percent is far above RTOL and inside every range.
-            changed, _ = train(case.make(**{name: value * 0.999 if value else 1e-3}), params, noise)
+            changed, _ = train(row.make(**{name: value * 0.999 if value else 1e-3}), params, noise)
             with pytest.raises(AssertionError):
                 assert_close(changed, path, RTOL)
 
 
 @each_part
-def test_part_equals_optax(part):
+def test_part_equals_optax(row):
     params, noise = problem(STEPS)
 
     def updates(tx):
@@ -70,9 +71,9 @@ def test_part_equals_optax(part):
 
         return jax.jit(lambda noise: jax.lax.scan(step, tx.init(params), noise))(noise)
 
-    state, path = updates(part.make())
+    state, path = updates(row.make())
     with jax.numpy_dtype_promotion("standard"):
-        other_state, other = updates(part.make_peer())
+        other_state, other = updates(row.make_peer())
     # No feedback here: only the rounding of a sum over 50 steps.
     assert_close(path, other, 1e-13)
     # A state of the same name is the same checkpoint format: the fields and their values.
@@ -80,16 +81,13 @@ def test_part_equals_optax(part):
         assert_close(state._asdict(), other_state._asdict(), 1e-13)
 
 
-def test_adamw_mask_as_function_and_prefix():
+def test_a_mask_is_a_function_a_rule_or_a_prefix():
     params, noise = problem(10)
-    case = table.BY_NAME["adamw-masked"]
-
-    def by_path(params):
-        return {key: jax.tree.map(lambda leaf, keep=table.MASK[key]: keep, part) for key, part in params.items()}
-
-    expected, _ = train(case.make(), params, noise)
-    path, _ = train(case.make(mask=by_path), params, noise)
-    jax.tree.map(np.testing.assert_array_equal, path, expected)
+    row = table.BY_NAME["adamw-masked"]
+    expected, _ = train(row.make(), params, noise)
+    for mask in (gradtx.by_rank(2), gradtx.by_path("big", "empty"), {**dict.fromkeys(params, False), "big": True}):
+        path, _ = train(row.make(mask=mask), params, noise)
+        chex.assert_trees_all_equal(path, expected)
 
 
 def test_global_norm_equals_optax():

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import gradtx
-from gradtx.transforms.stochastic_lbfgs import LEAST_PART, StochasticLBFGSState
+from gradtx._curvature.stochastic_lbfgs import MIN_CURVATURE_FRACTION, StochasticLBFGSState
 
 CURVATURES = ("products", "gradients")
 
@@ -47,7 +47,7 @@ def test_a_pair_of_negative_curvature_is_damped_until_it_is_positive(curvature):
     state = followed(tx, lambda x: -jnp.sum(x * x), jnp.asarray(points))
     s, y = state.diff_params_memory[0], state.diff_updates_memory[0]
     assert state.pairs == 1
-    np.testing.assert_allclose(s @ y, LEAST_PART / state.scale * (s @ s))
+    np.testing.assert_allclose(s @ y, MIN_CURVATURE_FRACTION / state.scale * (s @ s))
     # 1 / scale is the greater of damping and the one before, by which a first gradient has a length of at most 1.
     assert 1 / state.scale >= 0.5
     updates, _ = tx.update(s, state, s, value_fn=lambda x: jnp.sum(x))

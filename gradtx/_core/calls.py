@@ -1,0 +1,94 @@
+"""What an `update` is called with: the extra arguments it declares, and a state that its `init` has made."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from .types import OptState, Params, Updates
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What an `update` asks for beyond updates and state, read from its signature.
+
+    Keyword-only parameters are extra arguments; `params` without a default is required; `**extra` takes everything.
+    """
+
+    params: bool
+    required: frozenset[str]
+    optional: frozenset[str]
+    everything: bool
+
+    @classmethod
+    def of(cls, update: Callable[..., Any], *, skip: int = 0) -> Needs:
+        """Read the signature, but for the first `skip` parameters (a method's `self`)."""
+        parameters = list(inspect.signature(update).parameters.values())[skip:]
+        keyword = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+        return cls(
+            params=len(parameters) > 2
+            and parameters[2].kind is parameters[2].POSITIONAL_OR_KEYWORD
+            and parameters[2].default is parameters[2].empty,
+            required=frozenset(p.name for p in keyword if p.default is p.empty),
+            optional=frozenset(p.name for p in keyword if p.default is not p.empty),
+            everything=any(p.kind is p.VAR_KEYWORD for p in parameters),
+        )
+
+    def select(self, owner: str, params: object, extra: dict[str, Any]) -> dict[str, Any]:
+        """The extra arguments to hand on. Raises for what is missing, ignores what nobody declared."""
+        if self.params and params is None:
+            raise ValueError(f"{owner} needs params: call tx.update(updates, state, params)")
+        for name in sorted(self.required):
+            if name not in extra:
+                raise TypeError(
+                    f"{owner} needs the extra argument `{name}`: call tx.update(updates, state, params, {name}=...)"
+                )
+        if self.everything or not extra:
+            return extra
+        return {name: value for name, value in extra.items() if name in self.required or name in self.optional}
+
+
+def checked_update(update: Callable[..., Any], owner: str) -> Callable[..., Any]:
+    """The method `update`, which gets the extra arguments it declares, and a state of the class that it makes."""
+    needs = Needs.of(update, skip=1)
+    if len(inspect.signature(update).parameters) < 4:
+        raise TypeError(f"{owner}: write the method as update(self, updates, state, params=None)")
+
+    @functools.wraps(update)
+    def checked(
+        self: Any, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
+    ) -> tuple[Any, Any]:
+        extra = needs.select(owner, params, extra)
+        expected = self._state_classes()
+        if expected and not isinstance(state, expected):
+            raise TypeError(wrong_state(type(self).__name__, expected, state))
+        return update(self, updates, state, params, **extra)
+
+    checked.needs = needs  # type: ignore[attr-defined]
+    return checked
+
+
+def wrong_state(owner: str, expected: tuple[type, ...], state: object) -> str:
+    names, came = [cls.__name__ for cls in expected], type(state).__name__
+    if came in names:
+        names, came = [f"{cls.__module__}.{cls.__name__}" for cls in expected], f"{type(state).__module__}.{came}"
+    return (
+        f"{owner} expected a state of type {' or '.join(names)}, got {came}. Make it with tx.init(params), or bring an "
+        "optax state in with gradtx.interop.from_optax"
+    )
+
+
+@functools.cache
+def annotated_states(cls: Any) -> tuple[type, ...]:
+    """The classes of state in the return annotation of `init`; () where it names none."""
+    try:
+        annotation = typing.get_type_hints(inspect.unwrap(cls.init)).get("return")
+    except NameError:  # of a class that a function defines
+        return ()
+    members: Any = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return members if all(hasattr(member, "_fields") for member in members) else ()

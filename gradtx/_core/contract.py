@@ -1,0 +1,298 @@
+"""The contract: a pair of pure functions as the methods of a class whose fields are its hyperparameters."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from .calls import Needs, annotated_states, checked_update
+from .data import PyTreeNode, layout, roots, trusted
+from .paths import Path, children, shortest_names
+from .precision import restore, widen
+from .schedule import Schedule, value_at
+from .types import OptState, Params, Updates
+
+if TYPE_CHECKING:
+    # optax's types are nominal: to `optax.chain(tx)` and `nnx.Optimizer(model, tx)` a transformation has to be one by
+    # name. Type checkers are told that ours is; at run time those ask for `init` and `update` only, and optax need not
+    # be installed. `tests/gradtx/typed.py` has what must pass and what must not.
+    from optax import GradientTransformationExtraArgs as _Optax
+
+    # Without optax the name is unknown, and a class of unknown bases is not checked at all; this makes it `object`.
+    assert issubclass(_Optax, object)
+
+    # An order of bases that is not possible at run time: pyright says so, and goes on with it. The bare tuple comes
+    # first, so that unpacking and indexing have its types and not those of optax's two fields.
+    class _OptaxType(tuple[Callable[..., Any], ...], _Optax):  # pyright: ignore[reportGeneralTypeIssues]
+        count: Any  # fields may have the names of tuple's methods
+        index: Any
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+        def __getitem__(self, index: Any, /) -> Any: ...
+        def init(self, params: Any) -> Any: ...  # pyright: ignore[reportIncompatibleVariableOverride]
+        def update(  # pyright: ignore[reportIncompatibleVariableOverride]
+            self, updates: Any, state: Any, *args: Any, **kwargs: Any
+        ) -> tuple[Any, Any]: ...
+else:
+    _OptaxType = object
+
+
+class EmptyState(NamedTuple):
+    """The state of a transformation that remembers nothing."""
+
+
+class GradientTransformation(PyTreeNode, _OptaxType):
+    """A gradient transformation: a pair of pure functions, and a pytree whose leaves are its hyperparameters.
+
+    A subclass is a frozen dataclass. Its annotated fields are hyperparameters, and it has two methods:
+
+        class scale_by_lion(GradientTransformation):
+            b1: Decay = 0.9
+            b2: Decay = 0.99
+
+            def init(self, params): ...
+            def update(self, updates, state, params=None): ...
+
+    The keyword-only parameters of `update` are the extra arguments that it declares: it gets those and no others.
+    `init, update = tx` unpacks a transformation. `GradientTransformation(init, update)` makes one out of two functions,
+    as in optax; its numbers are then hidden in them.
+    """
+
+    describes = "a gradient transformation (a pair of init and update)"
+
+    if TYPE_CHECKING:
+
+        def __init__(self, init: Callable[..., Any], update: Callable[..., Any]) -> None: ...
+    else:
+
+        def __new__(cls, *args: Any, **kwargs: Any):
+            # The base is no transformation by itself; of two functions it makes a pair.
+            return (
+                object.__new__(_Functions) if cls is GradientTransformation else super().__new__(cls, *args, **kwargs)
+            )
+
+        def __iter__(self) -> Iterator[Callable[..., Any]]:
+            yield self.init
+            yield self.update
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "update" in cls.__dict__:
+            cls.update = checked_update(cls.__dict__["update"], cls.__name__)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_hands_on(type(self))
+
+    def init(self, params: Params) -> OptState:
+        """The state for `params`: arrays, tracers, or `ShapeDtypeStruct`s under `jax.eval_shape`."""
+        raise NotImplementedError(f"{type(self).__name__} has no method `init(self, params)`")
+
+    def update(self, updates: Updates, state: OptState, *args: Any, **extra: Any) -> tuple[Updates, OptState]:
+        """Transform `updates`; returns them with the new state.
+
+        Args:
+            updates: Gradients, of the structure, shapes and (usually) dtypes of `params`.
+            state: What `init` or the last `update` returned.
+            args: `params`, the parameters, for those transformations that read them.
+            extra: What transformations declare (`value=loss`); what nobody declared is ignored.
+
+        Raises:
+            ValueError: if a structure or shape differs, or `params` are missing.
+            TypeError: if a declared extra argument is missing, or the state is another transformation's.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no method `update(self, updates, state, params=None)`")
+
+    def gradient_params(self, params: Params, state: OptState) -> Params:
+        """Where to differentiate the loss: `params`, unless the method looks ahead (`nag`)."""
+        return self._delegate("gradient_params", params, state)
+
+    def eval_params(self, params: Params, state: OptState) -> Params:
+        """The point to evaluate or ship: `params`, unless the method carries another iterate."""
+        return self._delegate("eval_params", params, state)
+
+    def _state_classes(self) -> tuple[type, ...]:
+        """The classes of state that `init` returns, by its annotation; () where it names none."""
+        return annotated_states(type(self))
+
+    def _inside(self, state: object) -> list[tuple[Path, GradientTransformation, Any]]:
+        """The transformations in this one's fields, with their paths and states (`None` if `state` is)."""
+        held = {name: value for name, value in self._values().items() if _holds_transformations(value)}
+        found: list[tuple[Path, GradientTransformation, Any]] = []
+        for name, value in held.items():
+            part = _state_inside(state, name, len(held))
+            if isinstance(value, GradientTransformation):
+                found.append(((name,), value, part))
+                continue
+            parts = children(part)
+            found += [((name, key), tx, parts.get(key)) for key, tx in children(value).items()]
+        return found
+
+    def _defines(self, method: str) -> bool:
+        """Whether this transformation, or one inside it, has a `method` of its own."""
+        own = getattr(type(self), method) is not getattr(GradientTransformation, method)
+        return own or any(tx._defines(method) for _, tx, _ in self._inside(None))
+
+    def _delegate(self, method: str, params: Params, state: OptState) -> Params:
+        defining = [(tx, part) for _, tx, part in self._inside(state) if tx._defines(method)]
+        if len(defining) > 1:
+            raise ValueError(
+                f"{type(self).__name__}: {len(defining)} transformations inside define {method}; say which"
+            )
+        return getattr(defining[0][0], method)(params, defining[0][1]) if defining else params
+
+    def _scheduled(self, state: Any) -> list[tuple[Path, ArrayLike]]:
+        """Every field that may be a schedule, with its path and its value at the next update."""
+        reports: list[tuple[Path, ArrayLike]] = []
+        if "count" in getattr(state, "_fields", ()):
+            reports += [
+                ((field.name,), value_at(field.name, self.__dict__[field.name], state.count, jnp.result_type(float)))
+                for field in layout(type(self)).fields
+                if Schedule in field.spec.nodes and self.__dict__[field.name] is not None
+            ]
+        for path, tx, part in self._inside(state):
+            reports += [((*path, *inner), value) for inner, value in tx._scheduled(part)]
+        return reports
+
+    @classmethod
+    def coerce(cls, value: object) -> GradientTransformation | None:
+        """A foreign pair (optax's, or a tuple of two functions) as a transformation; `None` for what is no pair."""
+        if isinstance(value, type):
+            return None
+        if isinstance(value, tuple) and not hasattr(value, "init") and len(value) == 2 and all(map(callable, value)):
+            return GradientTransformation(*value)
+        init, update = getattr(value, "init", None), getattr(value, "update", None)
+        return GradientTransformation(init, update) if callable(init) and callable(update) else None
+
+
+GradientTransformationExtraArgs = GradientTransformation
+"""optax's name for a transformation with extra arguments; here every one may have them."""
+
+roots.append(GradientTransformation)
+
+
+@functools.cache
+def _check_hands_on(cls: type[GradientTransformation]) -> None:
+    """Refuse a wrapper that would keep extra arguments from what it wraps, which would then miss them."""
+    specs = [spec for field in layout(cls).fields for spec in (field.spec, field.spec.items) if spec is not None]
+    needs = getattr(cls.update, "needs", None)
+    if any(GradientTransformation in spec.nodes for spec in specs) and needs is not None and not needs.everything:
+        raise TypeError(
+            f"{cls.__name__}: a transformation with transformations inside takes **extra in `update` and hands it on: "
+            "self.inner.update(updates, state, params, **extra)"
+        )
+
+
+def _holds_transformations(value: object) -> bool:
+    inside = children(value).values() if isinstance(value, (tuple, dict)) else [value]
+    return bool(inside) and all(isinstance(tx, GradientTransformation) for tx in inside)
+
+
+def _state_inside(state: object, name: str, number: int) -> Any:
+    """The state of what is in the field `name`: in a field of that name, or optax's `inner_state` or `inner_states`."""
+    for field in (name, f"{name}_state", *(["inner_state", "inner_states"] if number == 1 else [])):
+        if field in getattr(state, "_fields", ()):
+            return getattr(state, field)
+    return state
+
+
+class _Functions(GradientTransformation):
+    """Two functions as a transformation: what optax's are. Static: the numbers in them are fixed.
+
+    Parameters are widened like ours, so that the state is float32 for half precision and keeps its dtype.
+    """
+
+    init_fn: Callable
+    update_fn: Callable
+
+    def __init__(self, init: Callable[..., Any], update: Callable[..., Any]) -> None:
+        self.__dict__.update(init_fn=init, update_fn=update)
+        self.__post_init__()
+
+    def __check_init__(self) -> None:
+        if not (callable(self.init_fn) and callable(self.update_fn)):
+            raise TypeError(f"GradientTransformation takes two functions, got {self.init_fn!r} and {self.update_fn!r}")
+
+    def init(self, params: Params) -> OptState:
+        return self.init_fn(widen(params))
+
+    def update(
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: object
+    ) -> tuple[Updates, OptState]:
+        selected = Needs.of(self.update_fn).select(repr(self), params, extra)
+        new, state = self.update_fn(widen(updates), state, widen(params), **selected)
+        return restore(new, updates), state
+
+    def __repr__(self) -> str:
+        names = [getattr(f, "__qualname__", type(f).__name__) for f in (self.init_fn, self.update_fn)]
+        return f"GradientTransformation({', '.join(names)})"
+
+
+class Stateless(GradientTransformation):
+    """Base of transformations that remember nothing; they have the method `update` alone."""
+
+    def init(self, params: Params) -> EmptyState:
+        """`EmptyState()`."""
+        return EmptyState()
+
+
+class Recipe(GradientTransformation):
+    """An optimizer as named hyperparameters and the parts that it is made of, in order.
+
+        class lion(Recipe):
+            learning_rate: LearningRate
+            b1: Decay = 0.9
+            b2: Decay = 0.99
+
+            def parts(self):
+                return chain(scale_by_lion(self.b1, self.b2), scale_by_learning_rate(self.learning_rate))
+
+    The state is that of the parts. `parts` does no arithmetic on hyperparameters, which may be
+    tracers or batches there.
+    """
+
+    def __check_init__(self) -> None:
+        self.parts()  # which may refuse what does not fit
+
+    def parts(self) -> GradientTransformation:
+        """The parts, made of the fields."""
+        raise NotImplementedError(f"{type(self).__name__} has no method `parts(self)`")
+
+    def _parts(self) -> GradientTransformation:
+        with trusted():
+            return self.parts()
+
+    def init(self, params: Params) -> OptState:
+        """The state of the parts."""
+        return self._parts().init(params)
+
+    def update(
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: object
+    ) -> tuple[Updates, OptState]:
+        """The update of the parts."""
+        return self._parts().update(updates, state, params, **extra)
+
+    def _inside(self, state: object) -> list[tuple[Path, GradientTransformation, Any]]:
+        return [((), self._parts(), state)]
+
+    def _scheduled(self, state: object) -> list[tuple[Path, ArrayLike]]:
+        # By the names of the recipe's own fields, not by where a part stands.
+        reports = self._parts()._scheduled(state)
+        names = shortest_names([path for path, _ in reports])
+        return [((name,), value) for name, (_, value) in zip(names, reports, strict=True)]
+
+
+def current(tx: GradientTransformation, state: OptState) -> dict[str, jax.Array]:
+    """What the next update will use of each hyperparameter that may be a schedule, for a training loop to log.
+
+    A key is the field's name, `"learning_rate"`, or the whole path where several places have one of that name:
+    `"0.learning_rate"`, `"1.learning_rate"`.
+    """
+    reports = tx._scheduled(state)
+    names = shortest_names([path for path, _ in reports])
+    return {name: jnp.asarray(value) for name, (_, value) in zip(names, reports, strict=True)}

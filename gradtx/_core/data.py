@@ -1,0 +1,277 @@
+"""Immutable classes whose fields are pytree children (data) or part of the treedef (static).
+
+The constructor does all the work: binding, coercion, validation. Unflattening does none, because JAX puts anything in
+the place of a leaf: tracers, `None`, axis numbers, shapes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+import functools
+import inspect
+import itertools
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
+
+import jax
+
+from .fields import Spec, read
+from .paths import find, set_at
+from .values import StaticValues, key_of, same, show
+
+N = TypeVar("N", bound="PyTreeNode")
+
+# Inside a recipe's own `parts()`, values were validated already, and reading arrays back would stall the device.
+_trusted: contextvars.ContextVar[bool] = contextvars.ContextVar("values are trusted", default=False)
+
+
+@contextlib.contextmanager
+def trusted() -> Iterator[None]:
+    """Coerce values in constructors, and validate none."""
+    token = _trusted.set(True)
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+class Field(NamedTuple):
+    """One field of a class, as its annotation describes it."""
+
+    name: str
+    spec: Spec
+    default: Any
+
+
+class Layout(NamedTuple):
+    """The fields of a class, and the names of those that are data, and of those that are static."""
+
+    fields: tuple[Field, ...]
+    data: tuple[str, ...]
+    static: tuple[str, ...]
+
+
+registry: dict[str, type[PyTreeNode]] = {}
+"""Every class by its public name, for saved configurations."""
+
+
+@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(dataclasses.field,))
+class PyTreeNode:
+    """Base of transformations and schedules: subclasses are frozen dataclasses, registered as pytrees."""
+
+    describes: ClassVar[str] = "a pytree node"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name in inspect.get_annotations(cls):
+            if name == "_":  # of KW_ONLY
+                continue
+            if name.startswith("_") or any(hasattr(base, name) for base in cls.__mro__ if base in roots):
+                raise TypeError(f"{cls.__name__}: the field `{name}` needs another name; it is taken, or private")
+        dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+        # The dataclass's own refuse without saying what to write instead.
+        del cls.__setattr__, cls.__delattr__
+        jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, functools.partial(_unflatten, cls), _flatten)
+        known = registry.setdefault(public_name(cls), cls)
+        if known.__module__ != cls.__module__:
+            raise TypeError(f"the name {public_name(cls)} is taken by a class in {known.__module__}")
+        registry[public_name(cls)] = cls  # the newest, where a cell of a notebook is run again
+
+    def __new__(cls: type[N], *args: object, **kwargs: object) -> N:
+        known = [field.name for field in layout(cls).fields] if kwargs else []
+        for name in kwargs:
+            if name not in known:
+                raise TypeError(f"{cls.__name__} has no argument {name!r}; it has {', '.join(known) or 'none'}")
+        return object.__new__(cls)
+
+    def __post_init__(self) -> None:
+        validate, owner, values = not _trusted.get(), type(self).__name__, self.__dict__
+        for field in layout(type(self)).fields:
+            name, spec = field.name, field.spec
+            value = values[name]
+            # The most frequent case, which `take` would treat alike.
+            if type(value) is float and spec.numbers and (not validate or spec.range.holds(value)):
+                continue
+            taken = spec.take(value, f"{owner}: `{name}`", validate)
+            if taken is not value:
+                values[name] = taken
+        if validate:
+            _static_of(self)  # refuses what has no hash
+            # What a check cannot ask, since it is traced, passes.
+            with contextlib.suppress(jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+                self.__check_init__()
+
+    def __check_init__(self) -> None:
+        """Raise where fields do not fit each other. Called after each field has been validated by itself."""
+
+    @classmethod
+    def _make(cls: type[N], values: Mapping[str, Any]) -> N:
+        """An instance from fields by name, validated, for constructors whose parameters are not the fields."""
+        self = object.__new__(cls)
+        self.__dict__.update(values)
+        self.__post_init__()
+        return self
+
+    def _items(self) -> dict[str, Any]:
+        """What a path may name next: the fields."""
+        return self._values()
+
+    def _with_item(self: N, name: str, value: object) -> N:
+        """The same with another value at a name of `_items`."""
+        return type(self)._make({**self._values(), name: value})
+
+    def _values(self) -> dict[str, Any]:
+        """Every field by name."""
+        return {field.name: self.__dict__[field.name] for field in layout(type(self)).fields}
+
+    def replace(self: N, changes: Mapping[str, Any] | None = None, /, **more: object) -> N:
+        """The same with some fields changed, validated anew.
+
+            tx.replace(learning_rate=3e-4)
+            tx.replace({"1.learning_rate.peak_value": 3e-4, "0.max_norm": 0.5})
+
+        Args:
+            changes: New values by path. A path is dotted: names of fields, and positions or names of stages; it may
+                leave out the beginning where the rest names one place only.
+            more: The same as keyword arguments.
+
+        Raises:
+            TypeError: A path names no field, or several; the fields are listed.
+        """
+        new = self
+        for key, value in {**(changes or {}), **more}.items():
+            if key in (values := new._values()):
+                new = type(self)._make({**values, key: value})
+            else:
+                new = set_at(new, find(type(self).__name__, new, key), value)
+        return new
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable; use .replace({name}=...)")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable")
+
+    def _shown(self) -> list[str]:
+        """The arguments of `repr`: all data, and what is static where it is not the default."""
+        shown = []
+        for field in layout(type(self)).fields:
+            value = self.__dict__[field.name]
+            if field.spec.kind == "data" or not same(value, field.default):
+                shown.append(f"{field.name}={show(value)}")
+        return shown
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self._shown())})"
+
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        """A foldable tree in notebooks (https://treescope.readthedocs.io)."""
+        from treescope import repr_lib
+
+        return repr_lib.render_object_constructor(
+            object_type=type(self), attributes=self._items(), path=path, subtree_renderer=subtree_renderer
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, PyTreeNode):
+            return NotImplemented
+        ours, theirs = jax.tree.flatten(self), jax.tree.flatten(other)
+        return ours[1] == theirs[1] and all(map(same, ours[0], theirs[0]))
+
+    def __hash__(self) -> int:
+        leaves, structure = jax.tree.flatten(self)
+        return hash((structure, tuple(map(key_of, leaves))))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without the constructor, which would validate anew what a newer version may refuse.
+        return _restore, (type(self), self._values())
+
+
+roots: list[type] = [PyTreeNode]
+"""Classes whose attributes no field may hide."""
+
+
+def public_name(cls: type) -> str:
+    """The name in saved configurations: without private modules, so that moving a file breaks no saved one."""
+    public = itertools.takewhile(lambda module: not module.startswith("_"), cls.__module__.split("."))
+    return ".".join([*public, cls.__qualname__])
+
+
+def layout(cls: type) -> Layout:
+    """The fields, read at the first instance. Raises TypeError for an annotation that does not decide."""
+    known = cls.__dict__.get("_gradtx_layout")
+    if known is None:
+        fields = tuple(_read_fields(cls))
+        data = tuple(field.name for field in fields if field.spec.kind == "data")
+        known = Layout(fields, data, tuple(field.name for field in fields if field.name not in data))
+        type.__setattr__(cls, "_gradtx_layout", known)
+    return known
+
+
+def _read_fields(cls: type) -> Iterator[Field]:
+    try:
+        annotations = typing.get_type_hints(cls, include_extras=True)
+    except NameError as error:
+        raise TypeError(
+            f"{cls.__name__}: an annotation cannot be resolved: {error}. Import the name at the top of the module"
+        ) from error
+    for field in dataclasses.fields(cls):
+        try:
+            spec = read(annotations[field.name])
+        except TypeError as error:
+            raise TypeError(
+                f"{cls.__name__}: field `{field.name}`: {error}. Annotate it with Scalar (data) or Static"
+            ) from error
+        yield Field(field.name, spec, field.default)
+
+
+def _flatten(node: PyTreeNode) -> tuple[list[Any], StaticValues]:
+    values = node.__dict__
+    return [values[name] for name in layout(type(node)).data], _static_of(node)
+
+
+def _flatten_with_keys(node: PyTreeNode) -> tuple[list[Any], StaticValues]:
+    values = node.__dict__
+    return [(jax.tree_util.GetAttrKey(name), values[name]) for name in layout(type(node)).data], _static_of(node)
+
+
+def _unflatten(cls: type[PyTreeNode], static: StaticValues, children: Any) -> PyTreeNode:
+    data = zip(layout(cls).data, children, strict=True)
+    return _restore(cls, {**static.values, **dict(data), "_static": static})
+
+
+def _restore(cls: type[PyTreeNode], values: dict[str, Any]) -> PyTreeNode:
+    """An instance from values that were valid, or stand in for such."""
+    node = object.__new__(cls)
+    node.__dict__.update(values)
+    return node
+
+
+_NOTHING_STATIC = StaticValues("", {})
+
+
+def _static_of(node: PyTreeNode) -> StaticValues:
+    known = node.__dict__.get("_static")
+    if known is None:
+        values = {name: node.__dict__[name] for name in layout(type(node)).static}
+        known = StaticValues(type(node).__name__, values) if values else _NOTHING_STATIC
+        node.__dict__.update(known.values, _static=known)
+    return known
+
+
+def batch_axes(tx: PyTreeNode) -> Any:
+    """`in_axes` for `jax.vmap` over a batch of hyperparameters: 0 for array leaves, `None` for single numbers.
+
+    >>> import jax, jax.numpy as jnp, gradtx
+    >>> def first_step(tx):
+    ...     return tx.update(jnp.ones(()), tx.init(jnp.zeros(())))[0]
+    >>> txs = gradtx.sgd(jnp.array([0.1, 0.2]))
+    >>> jax.vmap(first_step, in_axes=(gradtx.batch_axes(txs),))(txs)
+    Array([-0.1, -0.2], dtype=float32)
+    """
+    return jax.tree.map(lambda leaf: 0 if getattr(leaf, "ndim", 0) else None, tx)

@@ -1,0 +1,70 @@
+"""Places inside a transformation, by dotted paths: `1.learning_rate.peak_value`."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+Path = tuple[str, ...]
+
+
+def children(value: Any) -> dict[str, Any]:
+    """What a path may name inside a value; nothing inside a leaf."""
+    if hasattr(value, "_items"):  # a PyTreeNode
+        return value._items()
+    if isinstance(value, Mapping):
+        return {str(key): item for key, item in value.items()}
+    return {str(i): item for i, item in enumerate(value)} if type(value) in (tuple, list) else {}
+
+
+def walk(value: object, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every place inside a value, with its path, outer ones first."""
+    for name, child in children(value).items():
+        yield (*path, name), child
+        yield from walk(child, (*path, name))
+
+
+def find(owner: str, value: object, key: str) -> Path:
+    """The one place that a dotted path names, which may leave out its beginning. Raises TypeError."""
+    wanted = tuple(key.split("."))
+    paths = [path for path, _ in walk(value)]
+    found = [path for path in paths if path == wanted] or [path for path in paths if path[-len(wanted) :] == wanted]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise TypeError(f"{owner}: `{key}` names several places: {', '.join(map('.'.join, found))}; say which")
+    raise TypeError(f"{owner} has no argument {key!r}; it has {', '.join(map('.'.join, paths)) or 'none'}")
+
+
+def set_at(value: Any, path: Path, new: Any) -> Any:
+    """The same value with something else at a path."""
+    if not path:
+        return new
+    name, *rest = path
+    changed = set_at(children(value)[name], tuple(rest), new)
+    if hasattr(value, "_with_item"):
+        return value._with_item(name, changed)
+    if isinstance(value, Mapping):
+        return {key: changed if str(key) == name else item for key, item in value.items()}
+    return type(value)(changed if i == int(name) else item for i, item in enumerate(value))
+
+
+def shortest_names(paths: list[Path]) -> list[str]:
+    """Each path by its last name where that is unique among them, else whole."""
+    last = [path[-1] for path in paths]
+    return [path[-1] if last.count(path[-1]) == 1 else ".".join(path) for path in paths]
+
+
+def hyperparams(tx: object) -> dict[str, Any]:
+    """Every number of a transformation or schedule by its path, for logs; the keys are those that `replace` takes.
+
+    >>> import gradtx
+    >>> gradtx.hyperparams(gradtx.chain(gradtx.clip(1.0), gradtx.sgd(0.1)))
+    {'0.max_delta': 1.0, '1.learning_rate': 0.1}
+    """
+    return {".".join(path): value for path, value in walk(tx) if _is_number(value)}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (float, int, np.ndarray, np.generic, jax.Array)) and not isinstance(value, bool)

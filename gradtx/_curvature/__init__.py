@@ -1,0 +1,1 @@
+"""Directions that know the curvature: Newton, truncated Newton, Gauss-Newton, L-BFGS."""

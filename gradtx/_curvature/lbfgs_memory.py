@@ -1,0 +1,127 @@
+"""Pairs of differences (of params, of gradients), and the inverse Hessian that agrees with them: shared by L-BFGS."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._core.precision import step_dtype
+from .._core.tree import leading_zeros, tree_vdot
+from .._core.types import Count, Params, PyTree, ScalarArray, Updates
+from .._maths import safe_divisor
+from .vectors import PairProducts, tree_add_scaled, tree_norm, tree_scale
+
+
+@runtime_checkable
+class Memory(Protocol):
+    """A state with pairs in it: `s`, a difference of params, and `y`, of gradients."""
+
+    @property
+    def pairs(self) -> Count:
+        """How many were taken so far."""
+        ...
+
+    @property
+    def diff_params_memory(self) -> PyTree:
+        """The last s of each parameter, behind an axis of the memory's size."""
+        ...
+
+    @property
+    def diff_updates_memory(self) -> PyTree:
+        """The last y, likewise."""
+        ...
+
+    @property
+    def weights_memory(self) -> jax.Array:
+        """1 / <s, y> of each pair, 0 where there is none."""
+        ...
+
+    @property
+    def scale(self) -> ScalarArray:
+        """The factor of the identity that the pairs correct."""
+        ...
+
+
+def empty_memory(params: Params, size: int) -> dict[str, Any]:
+    """The fields of `Memory`, without a pair."""
+    dtype = step_dtype(params)
+    return {
+        "pairs": jnp.zeros([], jnp.int32),
+        "diff_params_memory": leading_zeros(params, size),
+        "diff_updates_memory": leading_zeros(params, size),
+        "weights_memory": jnp.zeros([size], dtype),
+        "scale": jnp.ones([], dtype),
+    }
+
+
+@partial(jax.jit, inline=True)
+def initial_scale(gradient: Updates, scale: ScalarArray, is_first: jax.Array) -> ScalarArray:
+    """The scale; in the first step, what makes the gradient at most 1 long, and not so short that it moves nothing.
+
+    Before there is a pair, nothing is known of the curvature, and a step of a gradient's own length is as often far too
+    long (scipy and optax cap it at 1 too). A gradient shorter than the root of the rounding is made that long, below
+    which a step is lost when it is added to parameters near 1.
+    """
+
+    def first() -> jax.Array:
+        length = tree_norm(gradient)
+        least = np.sqrt(jnp.finfo(length.dtype).eps).astype(length.dtype)
+        return (jnp.clip(length, least, 1) / safe_divisor(length)).astype(scale.dtype)
+
+    # The norm is a pass over the gradient, and is of use once.
+    return jax.lax.cond(is_first, first, lambda: scale)
+
+
+def push_pair(state: Memory, s: PyTree, y: PyTree, products: PairProducts, is_taken: jax.Array) -> dict[str, Any]:
+    """The fields of `Memory` but for `scale`, with one more pair if `is_taken`; the oldest makes room."""
+    slot = state.pairs % state.weights_memory.shape[0]
+
+    def pushed(memory: PyTree, row: PyTree) -> PyTree:
+        return jax.tree.map(lambda m, r: m.at[slot].set(jnp.where(is_taken, r.astype(m.dtype), m[slot])), memory, row)
+
+    weight = 1 / safe_divisor(products.sy.astype(state.weights_memory.dtype))
+    return {
+        "pairs": state.pairs + is_taken.astype(jnp.int32),
+        "diff_params_memory": pushed(state.diff_params_memory, s),
+        "diff_updates_memory": pushed(state.diff_updates_memory, y),
+        "weights_memory": state.weights_memory.at[slot].set(jnp.where(is_taken, weight, state.weights_memory[slot])),
+    }
+
+
+def precondition(gradient: Updates, state: Memory) -> Updates:
+    """The inverse Hessian times the gradient, by the two-loop recursion: newest to oldest, then back.
+
+    Source: Nocedal, 1980; Nocedal and Wright, 2006, algorithm 7.4 (page 178).
+    """
+    memories = state.diff_params_memory, state.diff_updates_memory
+    return _two_loops(gradient, state.pairs, memories, state.weights_memory, state.scale)
+
+
+@partial(jax.jit, inline=True)  # so that an update which nobody jitted compiles them once
+def _two_loops(
+    gradient: Updates, pairs: Count, memories: tuple[PyTree, PyTree], weights: jax.Array, scale: ScalarArray
+) -> Updates:
+    size = weights.shape[0]
+    newest_first = (pairs - 1 - jnp.arange(size, dtype=jnp.int32)) % size
+
+    def pair(i: jax.Array) -> tuple[PyTree, PyTree, jax.Array]:
+        s, y = (jax.tree.map(lambda m: m[i], memory) for memory in memories)
+        return s, y, weights[i]
+
+    # An empty place has weight 0, and changes nothing.
+    def down(q: PyTree, i: jax.Array) -> tuple[PyTree, jax.Array]:
+        s, y, weight = pair(i)
+        alpha = weight * tree_vdot(s, q).astype(weight.dtype)
+        return tree_add_scaled(q, -alpha, y), alpha
+
+    def up(r: PyTree, turn: tuple[jax.Array, jax.Array]) -> tuple[PyTree, None]:
+        i, alpha = turn
+        s, y, weight = pair(i)
+        return tree_add_scaled(r, alpha - weight * tree_vdot(y, r).astype(weight.dtype), s), None
+
+    q, alphas = jax.lax.scan(down, gradient, newest_first)
+    return jax.lax.scan(up, tree_scale(q, scale), (newest_first, alphas), reverse=True)[0]

@@ -1,0 +1,108 @@
+"""Arithmetic on trees as vectors, for methods whose once-per-step numbers depend on all leaves together."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from .._core.precision import step_dtype
+from .._core.tree import axpy, map_leaves, scaled, tree_vdot
+from .._core.types import Leaf, PyTree, ScalarArray
+from .._maths import safe_divisor, safe_sqrt
+
+
+def tree_sub(a: PyTree, b: PyTree) -> PyTree:
+    """`a - b`."""
+    return map_leaves(_sub, {"updates": a}, reads={"other": b})
+
+
+def tree_scale(tree: PyTree, factor: ArrayLike) -> PyTree:
+    """`factor * tree`."""
+    return map_leaves(scaled, {"updates": tree}, factor=factor)
+
+
+def tree_add_scaled(a: PyTree, factor: ArrayLike, b: PyTree) -> PyTree:
+    """`a + factor * b`."""
+    return map_leaves(axpy, {"updates": a}, reads={"other": b}, factor=factor)
+
+
+def tree_where(condition: jax.Array | np.ndarray, then: object, otherwise: object) -> Any:
+    """One tree or the other, whole."""
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), then, otherwise)
+
+
+def max_abs(tree: PyTree) -> ScalarArray:
+    """The largest absolute value of an entry, 0 if there is none; in float64 if any leaf is 64-bit, else float32."""
+    dtype = step_dtype(tree)
+    leaves = [_max_abs(leaf).astype(dtype) for leaf in jax.tree.leaves(tree)]
+    return jnp.max(jnp.stack(leaves)) if leaves else jnp.zeros([], dtype)
+
+
+@partial(jax.jit, inline=True)
+def power_of_two_scale(size: ScalarArray) -> ScalarArray:
+    """The power of two nearest to a size, and 1 where that is 0 or not finite; a constant to derivatives.
+
+    What is divided by it is about 1, and can be squared without leaving the range of floats. In float32 that is from
+    1.2e-38 to 3.4e38, so that squares of entries below 1e-19 are 0 and of those above 2e19 infinite: sizes which
+    gradients do reach when the objective is in another unit. BLAS scales its `nrm2` for the same reason (Blue, 1978,
+    https://doi.org/10.1145/355769.355771).
+
+    It is a power of two because dividing by one rounds nothing: what is in range comes out to the bit as it does
+    without. So the objective's unit changes no path.
+
+    Never divide by it twice. XLA rewrites `x / a / b` to `x / (a * b)`, and `a * b` is what leaves the range. Multiply
+    a quotient before the next division, or divide different factors.
+    """
+    kind = jnp.finfo(size.dtype)
+    # Rounding away all of the significand's bits leaves the power.
+    power = jax.lax.reduce_precision(jax.lax.stop_gradient(size), kind.nexp, 0)
+    # The last powers have no normal reciprocal; sizes below the least normal one count as 0, as XLA flushes them.
+    power = jnp.clip(power, kind.tiny, 1 / kind.tiny)
+    return jnp.where((size >= kind.tiny) & jnp.isfinite(size), power, 1)
+
+
+def tree_norm(tree: PyTree) -> ScalarArray:
+    """The root of the sum of squares, for entries of any size; its derivative at 0 is 0.
+
+    `global_norm`, which clipping uses, is one pass over the tree, but infinite where a square is.
+    """
+    size = power_of_two_scale(max_abs(tree))
+    near_one = tree_scale(tree, 1 / size)
+    return size * safe_sqrt(tree_vdot(near_one, near_one))
+
+
+class PairProducts(NamedTuple):
+    """Inner products of a step s and of the gradient's difference y along it.
+
+    For <y, y>, y is multiplied by `y_scale`, a power of two near <s, s> / <s, y>. With it y is of the step's size,
+    whatever unit the objective is measured in. Never divide by it twice (see `power_of_two_scale`).
+    """
+
+    ss: ScalarArray
+    """<s, s>."""
+    sy: ScalarArray
+    """<s, y>."""
+    yy: ScalarArray
+    """<y, y>, times `y_scale` squared."""
+    y_scale: ScalarArray
+    """The factor of y."""
+
+
+def pair_products(s: PyTree, y: PyTree) -> PairProducts:
+    """The inner products of a pair."""
+    ss, sy = tree_vdot(s, s), tree_vdot(s, y)
+    y_scale = power_of_two_scale(ss / safe_divisor(jnp.abs(sy)))
+    near_s = tree_scale(y, y_scale)
+    return PairProducts(ss, sy, tree_vdot(near_s, near_s), y_scale)
+
+
+@jax.jit
+def _max_abs(leaf: Leaf) -> jax.Array:
+    return jnp.max(jnp.abs(leaf), initial=0)
+
+
+def _sub(updates: Leaf, other: Leaf) -> Leaf:
+    return updates - other

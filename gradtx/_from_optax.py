@@ -1,0 +1,111 @@
+"""Where a name of optax's is, or what to write instead, for what gradtx has not; and modules that load when asked for.
+
+`__getattr__` is gradtx's own: Python calls it for a name that the package does not have. The table is data, so that
+optax need not be installed; a test compares it with the installed one.
+
+    if TYPE_CHECKING:  # a type checker takes a module with `__getattr__` for one that has every name
+        from . import interop as interop, learned as learned, testing as testing
+    else:
+        from ._from_optax import __dir__ as __dir__, __getattr__ as __getattr__
+"""
+
+import difflib
+import importlib
+import sys
+from typing import Any
+
+LAZY = ("interop", "learned", "testing")
+"""Modules that are imported at their first use."""
+
+_GROUPS = {
+    "losses are optax's: `optax.{}`": """
+        convex_kl_divergence cosine_distance cosine_similarity ctc_loss ctc_loss_with_forward_probs
+        generalized_kl_divergence hinge_loss huber_loss kl_divergence l2_loss log_cosh ntxent
+        safe_softmax_cross_entropy sigmoid_binary_cross_entropy sigmoid_focal_loss smooth_labels softmax_cross_entropy
+        softmax_cross_entropy_with_integer_labels squared_error""",
+    "losses are optax's: `optax.losses.{}`": """
+        binary_dice_loss dice_loss kl_divergence_with_log_targets make_fenchel_young_loss
+        multiclass_generalized_dice_loss multiclass_hinge_loss multiclass_perceptron_loss multiclass_sparsemax_loss
+        perceptron_loss poly_loss_cross_entropy ranking_softmax_loss sparsemax_loss triplet_margin_loss""",
+    "use optax's as it is: `gradtx.chain(optax.{}(...))`. Its numbers are fixed there, and not data": """
+        adabelief adafactor adamax adamaxw adan amsgrad fromage lamb lars lion noisy_sgd novograd optimistic_adam
+        optimistic_adam_v2 optimistic_gradient_descent polyak_sgd radam rprop sign_sgd signum sm3 yogi
+        adaptive_grad_clip add_noise apply_every centralize clip_by_block_rms freeze keep_params_nonnegative
+        measure_with_ema monitor normalize_by_update_norm per_example_global_norm_clip per_example_layer_norm_clip
+        scale_by_adamax scale_by_adan scale_by_amsgrad scale_by_belief scale_by_distance_over_gradients
+        scale_by_factored_rms scale_by_lion scale_by_novograd scale_by_optimistic_gradient scale_by_param_block_norm
+        scale_by_param_block_rms scale_by_polyak scale_by_radam scale_by_rprop scale_by_sign scale_by_sm3
+        scale_by_trust_ratio scale_by_yogi snapshot zero_nans""",
+    "use optax's as it is: `gradtx.chain(optax.contrib.{}(...))`. Its numbers are fixed there, and not data": """
+        acprop ademamix adopt cocob dadapt_adamw differentially_private_aggregate dog dowg dpsgd galore madgrad momo
+        momo_adam muon normalize prodigy reduce_on_plateau scale_by_acprop scale_by_ademamix scale_by_adopt
+        scale_by_cocob scale_by_galore scale_by_madgrad scale_by_muon scale_by_simplified_ademamix
+        schedule_free_adamw schedule_free_sgd simplified_ademamix sophia hutchinson_estimator_diag_hessian""",
+    "wrap with optax's: `optax.{}`, which takes gradtx's transformations": """
+        MultiSteps apply_if_finite conditionally_mask conditionally_transform flatten lookahead
+        skip_large_updates skip_not_finite ShouldSkipUpdateFunction with_extra_args_support""",
+    "wrap with optax's: `optax.contrib.{}`, which takes gradtx's transformations": """
+        mechanize sam schedule_free schedule_free_eval_params split_real_and_imaginary""",
+    "wrap with `optax.{}`, which takes gradtx's transformations; or give `None` as the gradient of what is not to be "
+    "trained: it passes through every transformation of gradtx, and costs no state": """
+        masked multi_transform partition selective_transform""",
+    "not needed: hyperparameters are data. Change them with `tx.replace(learning_rate=...)`, read them with "
+    "`gradtx.current(tx, state)` or `gradtx.hyperparams(tx)`, and give schedules as they are": """
+        inject_hyperparams inject_stateful_hyperparams""",
+    "optax's schedules are taken as they are: `gradtx.adam(optax.{}(...))`; or join gradtx's with "
+    "`gradtx.join_schedules`": """
+        cosine_onecycle_schedule linear_onecycle_schedule piecewise_interpolate_schedule sgdr_schedule
+        warmup_constant_schedule warmup_exponential_decay_schedule""",
+    "helpers for trees are JAX's and optax's: `jax.tree.map`, `optax.tree.add` and others; gradtx has "
+    "`gradtx.zeros_like` and `gradtx.global_norm`": """
+        tree tree_utils tree_map_params""",
+    "it is optax's alone: `optax.{}`": """
+        assignment experimental losses microbatch microbatching multi_normal nnls perturbations projections
+        second_order matrix_inverse_pth_root power_iteration incremental_update periodic_update safe_norm
+        safe_root_mean_squares scale_gradient init_empty_state update_infinity_moment update_moment
+        update_moment_per_elem_norm MaskOrFn MaskedNode""",
+    "all names are in `gradtx` itself, and what is optax's alone in `optax.{}`": "contrib schedules transforms",
+    "types are `gradtx.GradientTransformation`, `gradtx.Schedule`, `gradtx.Params`, `gradtx.Updates` and "
+    "`gradtx.OptState`": """
+        TransformInitFn TransformUpdateExtraArgsFn TransformUpdateFn""",
+    "a state is what `tx.init(params)` returns; read its fields by name, or bring in optax's with "
+    "`gradtx.interop.from_optax`": """
+        ApplyEvery GaLoreDimensionNumbers LookaheadParams MuonDimensionNumbers WrappedSchedule""",
+}
+_HINTS = {name: hint.format(name) for hint, names in _GROUPS.items() for name in names.split()} | {
+    "nadam": "it is `gradtx.adam(..., nesterov=True)`",
+    "nadamw": "it is `gradtx.adamw(..., nesterov=True)`",
+    "safe_int32_increment": "it is `gradtx.safe_increment`",
+    "stateless_with_tree_map": "it is `gradtx.stateless`, with `jax.tree.map` inside",
+    # Former names of gradtx's own.
+    "momentum": "it is `gradtx.trace`, as in optax; the optimizer is `gradtx.sgd(learning_rate, momentum)`",
+    "transformation": "write a subclass of `gradtx.GradientTransformation`, or of `gradtx.Recipe`",
+    "Transform": "write a subclass of `gradtx.GradientTransformation`",
+    "schedule": "write a subclass of `gradtx.Schedule`",
+    "LossOfOutputs": "it is `gradtx.CompositeLoss`",
+    "Minimum": "it is `gradtx.MinimizeResult`",
+    "optimizers": "all names are in `gradtx` itself: `gradtx.adam`",
+}
+
+
+def hint(name: str) -> str:
+    """What to write instead of a name that gradtx has not; empty where nothing is known."""
+    is_state = name.endswith("State") and name != "State"
+    return _HINTS.get(name, _HINTS["ApplyEvery"] if is_state else "")
+
+
+def __getattr__(name: str) -> Any:
+    """A module of `LAZY`, imported now. Raises AttributeError for any other name, with what to write instead."""
+    package = sys.modules[__package__ or "gradtx"]
+    if name in LAZY:
+        return importlib.import_module(f"{package.__name__}.{name}")
+    known = hint(name)
+    if not known and not name.startswith("_"):
+        close = difflib.get_close_matches(name, __dir__())
+        known = f"did you mean {' or '.join(close)}?" if close else ""
+    raise AttributeError(": ".join(filter(None, [f"module 'gradtx' has no attribute {name!r}", known])))
+
+
+def __dir__() -> list[str]:
+    """The names of the package, and of modules that are not loaded yet."""
+    return sorted({*vars(sys.modules[__package__ or "gradtx"]), *LAZY})

@@ -1,0 +1,198 @@
+"""Minimise a function to convergence, in one compiled loop that says why it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from ._core.apply import apply_updates
+from ._core.chain import chain
+from ._core.checks import one_number
+from ._core.contract import GradientTransformation
+from ._core.precision import cast_like, scalar, step_dtype
+from ._core.types import Count, OptState, Params, ScalarArray, Updates
+from ._curvature.vectors import max_abs
+from ._linesearch.from_state import last_linesearch_state, linesearch_states
+from ._linesearch.search import Outcome
+
+Objective: TypeAlias = Callable[..., jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class CompositeLoss:
+    """An objective in two parts, `(params, *args) -> loss(outputs(params, *args), *args)`, for Gauss-Newton methods.
+
+    Args:
+        outputs: The model: `(params, *args) -> outputs`.
+        loss: `(outputs, *args) -> value`.
+    """
+
+    outputs: Callable[..., Any]
+    loss: Objective
+
+    def __call__(self, params: Params, *args: object) -> jax.Array:
+        """The objective."""
+        return self.loss(self.outputs(params, *args), *args)
+
+
+class Reason(enum.IntEnum):
+    """Why a minimisation stopped. `message` says it in words."""
+
+    message: str
+
+    def __new__(cls, value: int, message: str) -> Any:
+        """A member is an int."""
+        member = int.__new__(cls, value)
+        member._value_, member.message = value, message
+        return member
+
+    RUNNING = 0, "it has not stopped"
+    CONVERGED = 1, "the largest entry of the gradient is at most `tol`"
+    MAX_STEPS = 2, "`max_steps` were taken; it may go on from where it is"
+    NOT_FINITE = 3, "the objective or its gradient is NaN or infinite"
+    NO_DESCENT = 4, "the optimizer's direction is no descent direction"
+    FAILED = 5, "the line search found no lower point; often, the objective's own rounding is in the way"
+    UNBOUNDED = 6, "the objective fell as far as the line search could look"
+
+
+_BY_OUTCOME = {
+    Outcome.FAILED: Reason.FAILED,
+    Outcome.NO_DESCENT: Reason.NO_DESCENT,
+    Outcome.UNBOUNDED: Reason.UNBOUNDED,
+}
+
+
+class MinimizeResult(NamedTuple):
+    """What `minimize` found. Under `vmap`, every field has an entry for each lane."""
+
+    params: Params
+    """Where it stopped."""
+    value: ScalarArray
+    """The objective there."""
+    grad: Updates
+    """Its gradient there."""
+    state: OptState
+    """The optimizer's state."""
+    steps: Count
+    """Updates taken."""
+    evaluations: Count
+    """Evaluations of the objective, with its gradient (or without, by a line search that needs none)."""
+    reason: Count
+    """Why it stopped, a `Reason`."""
+
+
+def minimize(
+    fun: Objective,
+    params: Params,
+    tx: GradientTransformation | tuple[Callable[..., Any], ...],
+    *,
+    args: tuple[Any, ...] = (),
+    max_steps: int | jax.Array = 1000,
+    tol: float | jax.Array = 1e-5,
+) -> MinimizeResult:
+    """Take steps until the gradient is small, nothing more can be gained, or `max_steps` are taken.
+
+    One compiled `while_loop`. Where the optimizer's last stage is a line search that keeps the gradient, its
+    evaluations serve the next step too. Under `vmap`, a lane that has stopped stays as it is while others go on. A loop
+    of unknown length has no reverse mode: `jax.grad` cannot go through it.
+
+    >>> import jax.numpy as jnp, gradtx
+    >>> found = gradtx.minimize(lambda x: jnp.sum((x - 3.0) ** 2), jnp.zeros(2), gradtx.lbfgs())
+    >>> found.params, gradtx.Reason(int(found.reason)).name
+    (Array([3., 3.], dtype=float32), 'CONVERGED')
+
+    Args:
+        fun: A pure function `(params, *args) -> value`, real and differentiable; or a `CompositeLoss`.
+        params: Where to begin: a tree of floating arrays.
+        tx: Any transformation, or a pair of functions such as optax's. It gets `value`, `grad` and `value_fn` as extra
+            arguments; for a `CompositeLoss` also `outputs_fn` and `loss_fn`.
+        args: What else `fun` takes (data): arrays here are arguments of the compiled program, not constants in it.
+        max_steps: How many at most.
+        tol: On the largest absolute entry of the gradient. Unit: the gradient's.
+
+    Raises:
+        TypeError: if `fun` does not return one real number, `tx` is no pair, `args` no tuple, or `max_steps` not whole;
+            or for what the optimizer refuses.
+        ValueError: if `max_steps` or `tol` is an array of several numbers, or `tol` is negative or NaN.
+    """
+    _check(fun, args, max_steps, tol)
+    whole = tx if isinstance(tx, GradientTransformation) else chain(tx)
+    return _minimize(fun, params, whole, args, jnp.asarray(max_steps, jnp.int32), jnp.asarray(tol))
+
+
+def _check(fun: Objective, args: tuple[Any, ...], max_steps: int | jax.Array, tol: float | jax.Array) -> None:
+    if not callable(fun):
+        raise TypeError(f"minimize: fun must be a function (params, *args) -> value, got {fun!r}")
+    if not isinstance(args, tuple):
+        raise TypeError(f"minimize: args must be a tuple, got {type(args).__name__}; write args=(data,) for one")
+    for name, value in (("max_steps", max_steps), ("tol", tol)):
+        if np.shape(value) != ():
+            raise ValueError(
+                f"minimize: {name} has shape {np.shape(value)}, expected one number; for several at once, map over it "
+                "with jax.vmap"
+            )
+    if not jnp.issubdtype(jnp.result_type(max_steps), jnp.integer):
+        raise TypeError(f"minimize: max_steps must be a whole number, got {max_steps!r}")
+    if not isinstance(tol, Tracer) and not tol >= 0:  # NaN is not either
+        raise ValueError(f"minimize: tol must be at least 0, got {tol!r}")
+
+
+@partial(jax.jit, static_argnames="fun")
+def _minimize(
+    fun: Objective,
+    params: Params,
+    tx: GradientTransformation,
+    args: tuple[Any, ...],
+    max_steps: jax.Array,
+    tol: jax.Array,
+) -> MinimizeResult:
+    objective, more = one_number("minimize: what fun returns", lambda params: fun(params, *args)), {}
+    if isinstance(fun, CompositeLoss):
+        more = {"outputs_fn": lambda params: fun.outputs(params, *args), "loss_fn": lambda out: fun.loss(out, *args)}
+    dtype = step_dtype(params)
+
+    def evaluate(params: Params, state: OptState) -> tuple[jax.Array, Updates]:
+        return jax.value_and_grad(objective)(tx.gradient_params(params, state))
+
+    def judged(now: MinimizeResult) -> MinimizeResult:
+        steepest = max_abs(now.grad).astype(dtype)
+        goes_on = now.reason == Reason.RUNNING  # a search that has failed in the last step says more
+        reason = jnp.where(goes_on & (now.steps >= max_steps), Reason.MAX_STEPS, now.reason)
+        reason = jnp.where(jnp.isfinite(now.value) & jnp.isfinite(steepest), reason, Reason.NOT_FINITE)
+        reason = jnp.where(steepest <= scalar(tol, dtype), Reason.CONVERGED, reason)
+        return now._replace(reason=reason.astype(jnp.int32))
+
+    def step(now: MinimizeResult) -> MinimizeResult:
+        updates, state = tx.update(
+            now.grad, now.state, now.params, value=now.value, grad=now.grad, value_fn=objective, **more
+        )
+        params, steps, reason = apply_updates(now.params, updates), now.steps + 1, now.reason
+        evaluations = 1 + sum((search.evaluations for search in linesearch_states(tx, state)), jnp.zeros([], jnp.int32))
+        last = last_linesearch_state(tx, state)
+        if last is not None and last.grad is not None:
+            value, grad = last.value, last.grad
+        else:
+            value, grad = evaluate(params, state)
+            evaluations += steps
+        if last is not None:
+            for outcome, why in _BY_OUTCOME.items():
+                reason = jnp.where(last.outcome == outcome, why, reason)
+            # Within rounding of where it was, and not flatter: at a kink it would go on like this.
+            is_stuck = (last.outcome == Outcome.DECREASED) & (value.astype(dtype) >= now.value)
+            reason = jnp.where(is_stuck, Reason.FAILED, reason)
+        grad = cast_like(grad, now.grad)
+        return judged(MinimizeResult(params, value.astype(dtype), grad, state, steps, evaluations, reason))
+
+    state = tx.init(params)
+    value, grad = evaluate(params, state)
+    zero = jnp.zeros([], jnp.int32)
+    start = judged(MinimizeResult(params, value.astype(dtype), grad, state, zero, zero + 1, zero))
+    return jax.lax.while_loop(lambda now: now.reason == Reason.RUNNING, step, start)

@@ -1,0 +1,96 @@
+"""Masks as data: rules that say which parameters a transformation applies to, and that a configuration can save."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable
+from typing import Annotated, Any, TypeAlias
+
+import jax
+import numpy as np
+
+from .._core.data import PyTreeNode
+from .._core.types import Params, PyTree
+
+
+class by_rank(PyTreeNode):
+    """Parameters with at least `min_rank` axes: 2 for kernels and not biases, scales or other vectors.
+
+    >>> import jax.numpy as jnp, gradtx
+    >>> gradtx.by_rank(2)({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
+    {'bias': False, 'kernel': True}
+
+    Args:
+        min_rank: The least number of axes.
+    """
+
+    min_rank: int
+
+    def __call__(self, params: Params) -> PyTree:
+        """A bool for each parameter."""
+        return jax.tree.map(lambda leaf: np.ndim(leaf) >= self.min_rank, params)
+
+
+class by_path(PyTreeNode):
+    """Parameters whose path matches one of some patterns, as of file names: `by_path("*/kernel", "head/*")`.
+
+    A path is its keys, names and positions, joined by `/`: `encoder/layers/0/kernel`.
+
+    >>> import jax.numpy as jnp, gradtx
+    >>> gradtx.by_path("*kernel")({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
+    {'bias': False, 'kernel': True}
+
+    Args:
+        patterns: With `*`, `?` and `[...]`; a `*` matches `/` too. Matching minds the case.
+    """
+
+    patterns: tuple[str, ...]
+
+    def __init__(self, *patterns: str) -> None:
+        self.__dict__["patterns"] = patterns
+        self.__post_init__()
+
+    def __check_init__(self) -> None:
+        for pattern in self.patterns:
+            if not isinstance(pattern, str):
+                raise TypeError(f"by_path: a pattern must be a str like '*/kernel', got {pattern!r}")
+
+    def __call__(self, params: Params) -> PyTree:
+        """A bool for each parameter."""
+        return jax.tree.map_with_path(lambda path, _: self._matches(path), params)
+
+    def _matches(self, path: tuple[Any, ...]) -> bool:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
+
+    def _shown(self) -> list[str]:
+        return [repr(pattern) for pattern in self.patterns]
+
+
+Mask: TypeAlias = Annotated[PyTree | Callable[[Any], Any] | None, "static"]
+"""A tree of bools like the parameters or a prefix of it, or a function from parameters to one (a rule is one)."""
+
+
+def selected(mask: object, params: Params) -> PyTree:
+    """A bool for each parameter.
+
+    Raises:
+        TypeError: if an entry of the mask is no bool; its path is named.
+        ValueError: if the mask does not fit the tree, or selects nothing in it.
+    """
+    given = mask(params) if callable(mask) else mask
+    for path, keep in jax.tree.leaves_with_path(given):
+        if not isinstance(keep, (bool, np.bool_)) and not (
+            isinstance(keep, np.ndarray) and keep.dtype == bool and keep.ndim == 0
+        ):
+            raise TypeError(f"mask{jax.tree_util.keystr(path)} must be True or False, got {keep!r}")
+    try:
+        chosen = jax.tree.map(lambda keep, part: jax.tree.map(lambda _: bool(keep), part), given, params)
+    except ValueError as error:
+        raise ValueError(
+            f"the mask does not fit the tree: expected bools like {jax.tree.structure(params)} or a prefix of it, "
+            f"got {given!r} ({error})"
+        ) from None
+    if jax.tree.leaves(params) and not any(jax.tree.leaves(chosen)):
+        raise ValueError(f"the mask selects nothing in the tree: {given!r}. Leave the weight decay out instead")
+    return chosen

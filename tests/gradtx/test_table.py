@@ -1,0 +1,72 @@
+"""Every public transformation has a row in the table, and every row obeys the laws."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+
+import gradtx
+import gradtx.learned
+from gradtx.testing import LAWS, check_transformation
+
+from .row import Row
+from .table import TABLE, each_row, each_row_costly
+
+# Bases; what they are bases of has rows.
+ABSTRACT = {"GradientTransformation", "Recipe", "Stateless"}
+COSTLY = ("pure", "precision", "sharding")
+
+
+def transformations() -> dict[str, type]:
+    """The public transformations by name."""
+    found: dict[str, type] = {}
+    for prefix, module in (("", gradtx), ("learned.", gradtx.learned)):
+        for name, value in vars(module).items():
+            if inspect.isclass(value) and issubclass(value, gradtx.GradientTransformation):
+                found[prefix + name] = value
+    return {name: value for name, value in found.items() if value.__name__ not in ABSTRACT}
+
+
+def test_every_public_transformation_has_a_row() -> None:
+    missing = set(transformations()) - {row.public_name for row in TABLE}
+    assert not missing, (
+        f"no row in tests/gradtx/table.py for {', '.join(sorted(missing))}: add Row({min(missing)!r}, ...)"
+    )
+
+
+def test_names_of_rows_are_unique_and_public() -> None:
+    names = [row.name for row in TABLE]
+    assert sorted(names) == sorted(set(names))
+    assert {row.public_name for row in TABLE} <= set(transformations())
+
+
+@each_row
+def test_a_row_makes_what_it_is_named_after(row: Row) -> None:
+    assert f"{row.public_name.rpartition('.')[2]}(" in repr(row.make())
+
+
+def check(row: Row, laws: Any, dtype: Any = np.float32) -> None:
+    check_transformation(row.make(), extra=row.extra, refuses=row.refuses, sign=row.sign, laws=laws, dtype=dtype)
+
+
+@each_row
+def test_obeys_the_laws(row: Row) -> None:
+    check(row, [law for law in LAWS if law not in COSTLY])
+
+
+@each_row_costly
+def test_is_pure(row: Row) -> None:
+    """In float64, so that jit, vmap and scan give the same up to its roundings."""
+    check(row, ["pure"], np.float64)
+
+
+@each_row_costly
+def test_keeps_precision(row: Row) -> None:
+    check(row, ["precision"])
+
+
+@each_row_costly
+def test_keeps_sharding(row: Row) -> None:
+    check(row, ["sharding"])
