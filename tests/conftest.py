@@ -72,13 +72,3 @@ def standard_promotion():
     """JAX's default promotion: optax needs it (a count to the power of a float)."""
     with jax.numpy_dtype_promotion("standard"):
         yield
-
-
-@pytest.fixture(scope="session")
-def tfds_dir() -> pathlib.Path:
-    """Where TensorFlow Datasets finds the real data; without it the test is skipped, and says so."""
-    shared = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds"
-    place = pathlib.Path(os.environ.get("TFDS_DATA_DIR", shared))
-    if not (place / "mnist").is_dir():
-        pytest.skip(f"no prepared MNIST in {place}: set TFDS_DATA_DIR")
-    return place
