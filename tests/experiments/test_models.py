@@ -21,7 +21,7 @@ PUBLISHED = [
     pytest.param(lambda: net_3c3d(), (32, 32, 3), 895_210, id="3c3d"),
     pytest.param(lambda: resnet18(), (32, 32, 3), 11_173_962, id="resnet18"),
     pytest.param(lambda: resnet_6n2(20), (32, 32, 3), 269_722, id="resnet20"),
-    pytest.param(lambda: resnet_6n2(110), (32, 32, 3), 1_727_962, id="resnet110"),
+    pytest.param(lambda: resnet_6n2(110), (32, 32, 3), 1_727_962, id="resnet110", marks=pytest.mark.slow),
 ]
 # What the quick tests run: the same, smaller.
 NETWORKS = [
