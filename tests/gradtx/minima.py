@@ -78,7 +78,8 @@ def by_optax(problem: Problem, starts: np.ndarray) -> list[int]:
         value, grad = known(x, state=state)
         updates, state = cast(Any, tx.update(grad, state, x, value=value, grad=grad, value_fn=problem.function))
         x = optax.apply_updates(x, updates)
-        return x, state, count + state[-1].info.num_linesearch_steps, jnp.abs(known(x, state=state)[1]).max()
+        grad = cast(jax.Array, known(x, state=state)[1])
+        return x, state, count + state[-1].info.num_linesearch_steps, jnp.abs(grad).max()
 
     def run(x: jax.Array) -> Any:
         first = x, tx.init(x), jnp.asarray(1), jnp.asarray(jnp.inf)

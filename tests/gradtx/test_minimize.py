@@ -34,7 +34,8 @@ def test_no_more_evaluations_than_others(name):
     ours = np.asarray(found.evaluations)
     for other, theirs in {"scipy": by_scipy, "optax": by_optax}.items():
         counts = theirs(PROBLEMS[name], starts)
-        error = 1.25 * np.hypot(*(np.std(each) / np.median(each) for each in (ours, counts))) / np.sqrt(len(starts))
+        spreads = [np.std(each) / np.median(each) for each in (ours, counts)]
+        error = 1.25 * np.linalg.norm(spreads) / np.sqrt(len(starts))
         print(f"{name}: {np.median(ours)} evaluations, {other} {np.median(counts)}; error of the ratio {error:.3f}")
         assert np.median(ours) <= (1.1 + 3 * error) * np.median(counts)
 
