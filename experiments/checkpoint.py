@@ -118,11 +118,11 @@ class NotCheckpointError(Exception):
     """The bytes are not a checkpoint."""
 
 
-def _pack(done: tuple[int, int], leaves: Sequence[Any]) -> memoryview:
+def _pack(done: tuple[int, int], leaves: Sequence[Any]) -> bytes:
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {f"leaf_{i}": leaf for i, leaf in enumerate(leaves)}
     np.savez(buffer, done=np.array(done), **arrays)
-    return buffer.getbuffer()
+    return buffer.getvalue()
 
 
 def _unpack(content: bytes) -> tuple[tuple[int, int], list[np.ndarray]]:

@@ -15,9 +15,14 @@ def use_cores() -> None:
 
     To be called before anything is computed. It changes nothing where there is an accelerator.
     """
-    is_set = jax.config.values["jax_num_cpu_devices"] > 0 or "device_count" in os.environ.get("XLA_FLAGS", "")
-    if not is_set:
-        jax.config.update("jax_num_cpu_devices", min(_cores(), MOST))
+    chosen = wanted(_cores(), jax.config.values["jax_num_cpu_devices"], os.environ.get("XLA_FLAGS", ""))
+    if chosen is not None:
+        jax.config.update("jax_num_cpu_devices", chosen)
+
+
+def wanted(cores: int, configured: int, flags: str) -> int | None:
+    """How many devices so many cores make; None where a person has chosen, by JAX's configuration or XLA's flags."""
+    return None if configured > 0 or "device_count" in flags else min(cores, MOST)
 
 
 def _cores() -> int:

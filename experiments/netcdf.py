@@ -13,11 +13,12 @@ class NotNetcdfError(Exception):
     """The bytes are not a labelled array."""
 
 
-def encode(dataset: xr.Dataset) -> bytes | memoryview:
+def encode(dataset: xr.Dataset) -> bytes:
     """The data set as a netCDF-4 file."""
     compressed = {name: {"zlib": True} for name, variable in dataset.data_vars.items() if variable.dtype.kind == "f"}
     # By way of memory: HDF5 crashes the interpreter when the disk becomes full under it.
-    return dataset.to_netcdf(engine="h5netcdf", encoding=compressed)
+    # Bytes, since a view keeps its buffer from being closed: Python 3.13 complains where both are collected together.
+    return bytes(dataset.to_netcdf(engine="h5netcdf", encoding=compressed))
 
 
 def decode(content: bytes) -> xr.Dataset:

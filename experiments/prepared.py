@@ -49,11 +49,13 @@ def _builder(name: str, data_dir: Path | None) -> Any:
 
     # It recommends OpenCV, and warns before each error that is reported below anyway.
     logging.set_verbosity(logging.ERROR)
+    # It reads the variable when it is imported, and by then nobody may have set it.
+    place = data_dir or os.environ.get("TFDS_DATA_DIR") or None
     try:
-        return tfds.builder(name, data_dir=data_dir, file_format="array_record")
+        return tfds.builder(name, data_dir=place, file_format="array_record")
     except Exception as error:  # damaged metadata surfaces as many kinds
-        place = data_dir or os.environ.get("TFDS_DATA_DIR") or "the default data directory"
-        raise ExperimentError(f"cannot read {name} in {place}: {one_line(error)}") from error
+        where = place or "the default data directory"
+        raise ExperimentError(f"cannot read {name} in {where}: {one_line(error)}") from error
 
 
 def _download(builder: Any) -> None:

@@ -19,7 +19,7 @@ class DamagedError(Exception):
     """A file is not what was written."""
 
 
-def write(path: Path, content: bytes | memoryview) -> None:
+def write(path: Path, content: bytes) -> None:
     """Write the file, whole or not at all."""
     with atomic.new_file(path) as temporary, temporary.open("wb") as file:
         file.write(checksum(content).encode() + b"\n")
@@ -42,7 +42,7 @@ def read(path: Path) -> bytes | None:
     return content
 
 
-def checksum(content: bytes | memoryview) -> str:
+def checksum(content: bytes) -> str:
     """SHA-256, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 

@@ -3,6 +3,8 @@
 import gc
 import os
 import pathlib
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -11,10 +13,26 @@ from jaxtyping import install_import_hook
 from tests import annotations
 
 # Tests compile far more than they run: without LLVM's optimizations the programs are made in half the time, and those
-# that draw random numbers in a sixth; XLA's former emitters, which make less code, take a third off the rest. XLA's own
-# optimizations stay. Processes that tests start inherit this.
-QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_TO_COMPILE}".strip()
+# that draw random numbers in a sixth; XLA's former emitters, which make less code, take a third off the rest where this
+# XLA still has them. XLA's own optimizations stay. Processes that tests start inherit this.
+QUICK_TO_COMPILE = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
+MAKE_A_CLIENT = "from jaxlib import xla_client; xla_client.make_cpu_client()"
+
+
+def known_to_xla(flags: tuple[str, ...]) -> list[str]:
+    """The flags that this XLA has. One that it does not know ends the process, so each is tried in another."""
+    tried = [
+        subprocess.Popen(
+            [sys.executable, "-c", MAKE_A_CLIENT], env=os.environ | {"XLA_FLAGS": flag}, stderr=subprocess.DEVNULL
+        )
+        for flag in flags
+    ]
+    return [flag for flag, process in zip(flags, tried, strict=True) if process.wait() == 0]
+
+
+# The workers of pytest-xdist inherit what their parent found. A person's flags are last, and so win.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["XLA_FLAGS"] = " ".join([*known_to_xla(QUICK_TO_COMPILE), os.environ.get("XLA_FLAGS", "")]).strip()
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -54,13 +72,3 @@ def standard_promotion():
     """JAX's default promotion: optax needs it (a count to the power of a float)."""
     with jax.numpy_dtype_promotion("standard"):
         yield
-
-
-@pytest.fixture(scope="session")
-def tfds_dir() -> pathlib.Path:
-    """Where TensorFlow Datasets finds the real data; without it the test is skipped, and says so."""
-    shared = pathlib.Path(__file__).parents[2] / "shared" / "data" / "tfds"
-    place = pathlib.Path(os.environ.get("TFDS_DATA_DIR", shared))
-    if not (place / "mnist").is_dir():
-        pytest.skip(f"no prepared MNIST in {place}: set TFDS_DATA_DIR")
-    return place

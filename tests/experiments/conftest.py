@@ -1,7 +1,8 @@
-"""Every test has a data cache of its own; and a problem that trains in no time."""
+"""Every test has a data cache of its own; where the real data are; and a problem that trains in no time."""
 
 import os
 import pathlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -32,12 +33,34 @@ def decoded(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     return place
 
 
-@pytest.fixture
-def fashion_files() -> pathlib.Path:
-    """Fashion-MNIST where Debian's package or the variable has it; without it the test is skipped, and says so."""
-    if not idx.find([data.fashion_mnist_files()]):
-        pytest.skip(f"no Fashion-MNIST in {data.fashion_mnist_files()}: set {data.FASHION_MNIST_VARIABLE}")
-    return data.fashion_mnist_files()
+SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data" / "tfds"
+"""Where the real data may lie beside a checkout."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`-m data`: what needs real data."""
+    for item in items:
+        if data_dir.__name__ in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.data)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Callable[[str], pathlib.Path]:
+    """The directory to pass for a data set. Where there is none, the test is skipped, and says so."""
+    chosen = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or SHARED)
+
+    def find(name: str) -> pathlib.Path:
+        if name == "fashion_mnist":
+            place, variable = data.fashion_mnist_files(), data.FASHION_MNIST_VARIABLE
+            found = idx.find([place]) is not None
+        else:
+            place, variable, found = chosen, "TFDS_DATA_DIR", (chosen / name).is_dir()
+        if not found:
+            pytest.skip(f"no {name} in {place}: set {variable}")
+        return place
+
+    return find
 
 
 def examples(count: int, seed: int) -> Examples:

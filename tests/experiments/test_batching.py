@@ -149,12 +149,12 @@ def test_noise_falls_as_theory_has_it():
 
 
 @pytest.mark.slow
-def test_runs_and_goes_on(tfds_dir, tmp_path, decoded):
+def test_runs_and_goes_on(data_dir, tmp_path, decoded):
     tier = dataclasses.replace(
         STUDY.tiers["smoke"], sizes=(1, 20, 100), noise_sizes=(1, 20), draws=5, train_size=100, epochs=12, seeds=2,
         grid=Grid(-4, -1),
     )  # fmt: skip
-    dataset = data.load("mnist", tfds_dir)
+    dataset = data.load("mnist", data_dir("mnist"))
 
     def run():
         with opened(tmp_path / "parts", "a spec") as store, Progress() as progress:

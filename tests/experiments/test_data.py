@@ -58,8 +58,8 @@ def test_unknown_data_set():
 
 
 @pytest.mark.slow
-def test_mnist_is_the_real_one(tfds_dir, decoded):
-    mnist = data.load("mnist", tfds_dir)
+def test_mnist_is_the_real_one(data_dir, decoded):
+    mnist = data.load("mnist", data_dir("mnist"))
     assert [part.images.shape for part in (mnist.train, mnist.validation, mnist.test)] == [
         (50_000, 28, 28, 1),
         (10_000, 28, 28, 1),
@@ -80,10 +80,19 @@ def test_mnist_that_is_missing_says_how_to_get_it(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_mnist_with_damaged_records_is_refused(tfds_dir, tmp_path, cache):
+def test_the_variable_counts_whenever_it_is_set(tmp_path, monkeypatch):
+    """TensorFlow Datasets reads it once, when it is imported."""
+    monkeypatch.setattr("experiments.prepared.PREPARING_NEEDS", ("a_package_nobody_has",))
+    for place in (tmp_path / "one", tmp_path / "other"):
+        monkeypatch.setenv("TFDS_DATA_DIR", str(place))
+        with pytest.raises(ExperimentError, match=f"is not prepared in {place};"):
+            data.load("mnist")
+
+
+def test_mnist_with_damaged_records_is_refused(data_dir, tmp_path, cache):
     copy = tmp_path / "mnist" / "3.0.1"
     copy.mkdir(parents=True)
-    for file in (tfds_dir / "mnist" / "3.0.1").iterdir():
+    for file in (data_dir("mnist") / "mnist" / "3.0.1").iterdir():
         content = file.read_bytes()
         (copy / file.name).write_bytes(content[: len(content) // 2] if "-train." in file.name else content)
     with pytest.raises(ExperimentError, match="cannot read mnist in") as raised:
@@ -97,8 +106,8 @@ def per_class(*parts):
 
 
 @pytest.mark.slow
-def test_fashion_mnist_is_the_real_one(fashion_files, tmp_path):
-    fashion = data.load("fashion_mnist", tmp_path)
+def test_fashion_mnist_is_the_real_one(data_dir):
+    fashion = data.load("fashion_mnist", data_dir("fashion_mnist"))
     assert [len(part.labels) for part in (fashion.train, fashion.validation, fashion.test)] == [50_000, 10_000, 10_000]
     assert per_class(fashion.train, fashion.validation) == [6000] * 10
     assert per_class(fashion.test) == [1000] * 10
@@ -111,9 +120,9 @@ def test_fashion_mnist_is_the_real_one(fashion_files, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["", "fashion_mnist", "fashion-mnist"])
-def test_fashion_mnist_is_found_in_the_data_directory(fashion_files, tmp_path, monkeypatch, folder):
+def test_fashion_mnist_is_found_in_the_data_directory(data_dir, tmp_path, monkeypatch, folder):
     place = tmp_path / folder
-    shutil.copytree(fashion_files, place, dirs_exist_ok=True)
+    shutil.copytree(data_dir("fashion_mnist"), place, dirs_exist_ok=True)
     monkeypatch.delenv(data.FASHION_MNIST_VARIABLE, raising=False)
     monkeypatch.setattr(data, "FASHION_MNIST_DEBIAN", tmp_path / "nothing")
     assert data.load("fashion_mnist", tmp_path).test.images.shape == (10_000, 28, 28, 1)
@@ -131,8 +140,8 @@ def test_fashion_mnist_that_is_missing_says_how_to_get_it(tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-def test_cifar10_is_the_real_one_and_normalised(tfds_dir, decoded):
-    cifar = data.load("cifar10", tfds_dir)
+def test_cifar10_is_the_real_one_and_normalised(data_dir, decoded):
+    cifar = data.load("cifar10", data_dir("cifar10"))
     assert [part.images.shape for part in (cifar.train, cifar.validation, cifar.test)] == [
         (45_000, 32, 32, 3),
         (5_000, 32, 32, 3),

@@ -154,8 +154,8 @@ def test_what_is_paid_is_counted():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64", "standard_promotion")
-def test_on_mnist_no_more_than_others_do(tfds_dir, decoded):
-    train = data.load("mnist", tfds_dir).train
+def test_on_mnist_no_more_than_others_do(data_dir, decoded):
+    train = data.load("mnist", data_dir("mnist")).train
     images = jnp.asarray(np.asarray(train.images[:1000]).reshape(1000, -1), jnp.float64)
     problem = minima.softmax_problem(images, train.labels[:1000], 1e-3)
     ours = minima.by_gradtx(problem, gradtx.lbfgs(memory_size=minima.MEMORY))()

@@ -167,16 +167,21 @@ def test_what_fails_says_so_in_its_place(site):
     assert "The results file does not tell where it comes from." in text
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_text_of_a_stranger_stays_text(site, text):
-    plain = made_up.hostile("harmless")
+@pytest.fixture(scope="module")
+def harmless(tmp_path_factory) -> list[list[str]]:
+    """The elements of each page with harmless text."""
+    site, plain = tmp_path_factory.mktemp("harmless") / "site", made_up.hostile("harmless")
     write_site([plain, plain], site, [made_up.study("x")])
-    expected = sorted(sorted(tag for tag, _ in page.elements) for page in pages(site).values())
+    return sorted(sorted(tag for tag, _ in page.elements) for page in pages(site).values())
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_text_of_a_stranger_stays_text(site, text, harmless):
     hostile = made_up.hostile(text)
     write_site([hostile, hostile], site, [made_up.study("x")])
     check(site)
     # Not one element more or less than with harmless text.
-    assert sorted(sorted(tag for tag, _ in page.elements) for page in pages(site).values()) == expected
+    assert sorted(sorted(tag for tag, _ in page.elements) for page in pages(site).values()) == harmless
     assert [path.name for path in site.parent.iterdir()] == ["site"]
     for file in site.rglob("*.svg"):
         ElementTree.fromstring(file.read_bytes())

@@ -64,15 +64,12 @@ def test_runs_in_its_smallest_tier(name, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in STUDIES if name not in WITHOUT_DOWNLOAD])
-def test_runs_on_real_data_in_its_smallest_tier(name, request, tmp_path, capsys, monkeypatch, tfds_dir, decoded):
-    if find(name).data == "fashion_mnist":
-        request.getfixturevalue("fashion_files")
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tfds_dir))
-    run_smoke(name, tmp_path, capsys)
+def test_runs_on_real_data_in_its_smallest_tier(name, tmp_path, capsys, data_dir, decoded):
+    run_smoke(name, tmp_path, capsys, "--data-dir", str(data_dir(find(name).data)))
 
 
-def run_smoke(name, tmp_path, capsys):
-    assert main(["run", name, "--tier", "smoke", "--results", str(tmp_path)]) == 0
+def run_smoke(name, tmp_path, capsys, *more):
+    assert main(["run", name, "--tier", "smoke", "--results", str(tmp_path), *more]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
     assert findings.SMOKE_WARNING in captured.out

@@ -10,10 +10,10 @@ import optax
 import pytest
 
 import gradtx
-from experiments.minima import MEMORY, PROBLEMS, TOLERANCE, by_optax, by_scipy, quadratic, rosenbrock
 from gradtx import Outcome, Reason, lbfgs, minimize
 from gradtx._curvature.lbfgs import ScaleByLBFGSState
 from gradtx._curvature.lbfgs_memory import precondition
+from tests.gradtx.minima import MEMORY, MOST, PROBLEMS, TOLERANCE, by_optax, by_scipy, rosenbrock
 
 HALVING = {"decrease_factor": 0.5, "increase_factor": 2.0, "store_grad": True, "approx_dec_rtol": 1e-6}
 BACKTRACKING = gradtx.scale_by_backtracking_linesearch(20, **HALVING)
@@ -23,23 +23,30 @@ BACKTRACKING = gradtx.scale_by_backtracking_linesearch(20, **HALVING)
 @pytest.mark.usefixtures("x64", "standard_promotion")
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_no_more_evaluations_than_others(name):
-    function, start, _ = PROBLEMS[name]
-    found = minimize(function, jnp.asarray(start), lbfgs(memory_size=MEMORY), max_steps=10**5, tol=TOLERANCE)
-    assert found.reason == Reason.CONVERGED
+    """In the median over starts, but for a tenth and three standard errors of the ratio.
+
+    On the quadratic, rounding alone makes the counts of one start differ by a fifth, for all three.
+    """
+    function, starts = PROBLEMS[name].function, PROBLEMS[name].starts(30)
+    run = jax.vmap(lambda x: minimize(function, x, lbfgs(memory_size=MEMORY), max_steps=MOST, tol=TOLERANCE))
+    found = jax.jit(run)(jnp.asarray(starts))
+    assert (found.reason == Reason.CONVERGED).all()
     # Next to a minimum of 0 its terms cancel, and a compiled sum may round differently.
-    np.testing.assert_allclose(found.value, function(found.params), rtol=1e-6)
-    np.testing.assert_allclose(found.grad, jax.grad(function)(found.params), rtol=1e-9, atol=1e-12)
-    scipys, optaxs = by_scipy(PROBLEMS[name])(), by_optax(PROBLEMS[name])()
-    print(f"{name}: {found.evaluations} evaluations, scipy {scipys}, optax {optaxs}")
-    # On the ill-conditioned quadratic, other roundings (another processor's) change the counts of all by a tenth.
-    assert found.evaluations <= (1.3 if function is quadratic else 1.15) * scipys
-    assert found.evaluations <= optaxs
+    np.testing.assert_allclose(found.value, jax.vmap(function)(found.params), rtol=1e-6)
+    np.testing.assert_allclose(found.grad, jax.vmap(jax.grad(function))(found.params), rtol=1e-9, atol=1e-12)
+    ours = np.asarray(found.evaluations)
+    for other, theirs in {"scipy": by_scipy, "optax": by_optax}.items():
+        counts = theirs(PROBLEMS[name], starts)
+        spreads = [np.std(each) / np.median(each) for each in (ours, counts)]
+        error = 1.25 * np.linalg.norm(spreads) / np.sqrt(len(starts))
+        print(f"{name}: {np.median(ours)} evaluations, {other} {np.median(counts)}; error of the ratio {error:.3f}")
+        assert np.median(ours) <= (1.1 + 3 * error) * np.median(counts)
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["Rosenbrock, 10", "Powell"])
 def test_with_a_search_the_objective_never_rises(name):
-    function, start, _ = PROBLEMS[name]
+    function, start = PROBLEMS[name]
     searched = (lbfgs(), gradtx.newton_cg(), gradtx.newton(1.0, 0.0, True, BACKTRACKING))
     for tx in searched:
         run = jax.jit(jax.vmap(lambda steps, tx=tx: minimize(function, jnp.asarray(start), tx, max_steps=steps).value))
@@ -95,7 +102,7 @@ def value_and_slope(function, x, direction):
 @pytest.mark.parametrize("length", [1e-4, 0.1, 1.0, 30.0])
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_steps_meet_the_strong_wolfe_conditions(name, length):
-    function, start, _ = PROBLEMS[name]
+    function, start = PROBLEMS[name]
     x = jnp.asarray(start)
     value, grad = jax.value_and_grad(function)(x)
     tx = gradtx.scale_by_zoom_linesearch(40, slope_rtol=1e-3, curv_rtol=0.1)

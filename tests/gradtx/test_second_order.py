@@ -10,10 +10,10 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import gradtx
-from experiments.minima import PROBLEMS, quadratic
 from gradtx import CompositeLoss, Outcome, Reason, minimize
 from gradtx._curvature import conjugate_gradients, hessian
 from gradtx.interop import as_optax
+from tests.gradtx.minima import PROBLEMS, quadratic
 
 HALVING = {"decrease_factor": 0.5, "increase_factor": 2.0, "store_grad": True, "approx_dec_rtol": 1e-6}
 BACKTRACKING = gradtx.scale_by_backtracking_linesearch(30, **HALVING)
@@ -184,7 +184,7 @@ def test_a_linear_fit_takes_one_gauss_newton_step_and_a_curved_one_is_found():
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("tx", [gradtx.newton_cg(), gradtx.newton(1.0, 0.0, True, BACKTRACKING)], ids=["cg", "dense"])
 def test_they_converge(tx, name):
-    function, start, _ = PROBLEMS[name]
+    function, start = PROBLEMS[name]
     found = minimize(function, jnp.asarray(start), tx, max_steps=1000, tol=1e-5)
     assert found.reason == Reason.CONVERGED
     np.testing.assert_allclose(found.value, function(found.params), rtol=1e-6, atol=1e-12)
