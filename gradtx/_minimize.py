@@ -15,13 +15,13 @@ from jax.core import Tracer
 
 from ._core.apply import apply_updates
 from ._core.chain import chain
-from ._core.checks import one_number
 from ._core.contract import GradientTransformation
 from ._core.precision import cast_like, scalar, step_dtype
 from ._core.types import Count, OptState, Params, ScalarArray, Updates
-from ._curvature.vectors import max_abs
 from ._linesearch.from_state import last_linesearch_state, linesearch_states
 from ._linesearch.search import Outcome
+from ._objective import one_number
+from ._vectors import max_abs
 
 Objective: TypeAlias = Callable[..., jax.Array]
 

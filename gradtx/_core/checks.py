@@ -1,7 +1,7 @@
 """Do trees fit each other? Compared fast; a difference is looked for, and put into words, only when there is one."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -51,32 +51,6 @@ def check_real(owner: str, name: str, tree: PyTree, why: str) -> None:
             raise TypeError(f"{owner}: {where} is complex, expected real numbers: {why}")
 
 
-def check_number(what: str, value: object) -> None:
-    """An objective's value is one real number. Raises TypeError otherwise, with what to do about it."""
-    leaves, structure = jax.tree.flatten(value)
-    if not jax.tree_util.treedef_is_leaf(structure):
-        hint = "give the objective's value alone; what is computed beside it (aux) belongs elsewhere"
-    elif _shape(value) != ():
-        hint = "take the mean or the sum"
-    elif not isinstance(value, float) and not jnp.issubdtype(getattr(value, "dtype", np.bool_), jnp.floating):
-        hint = "convert it to a float, or take the real part or the absolute value"
-    else:
-        return
-    came = ", ".join(map(_describe, leaves)) or "nothing"
-    raise TypeError(f"{what} must be one real number, got {came}; {hint}")
-
-
-def one_number(what: str, function: Callable[..., Any]) -> Callable[..., jax.Array]:
-    """The function, which raises TypeError where what it returns is not one real number."""
-
-    def checked(*args: object) -> jax.Array:
-        value = function(*args)
-        check_number(what, value)
-        return jnp.asarray(value)  # a constant may be Python's number
-
-    return checked
-
-
 Kind = tuple[tuple[int, ...], np.dtype | None] | None
 """A leaf's shape and dtype (`None` for a Python number's); `None` for an absent leaf."""
 
@@ -119,10 +93,10 @@ def _is_none(leaf: object) -> bool:
 
 
 def _kind(leaf: object) -> Kind:
-    return None if leaf is None else (_shape(leaf), getattr(leaf, "dtype", None))
+    return None if leaf is None else (shape_of(leaf), getattr(leaf, "dtype", None))
 
 
-def _shape(leaf: object) -> tuple[int, ...]:
+def shape_of(leaf: object) -> tuple[int, ...]:
     return getattr(leaf, "shape", ())
 
 
@@ -136,13 +110,13 @@ def _difference(names: Sequence[str], trees: Sequence[PyTree], optional: int) ->
             if path in first and path in other and (here if optional == 0 else there) is None:
                 continue  # `None` where it may be
             if here is None and there is not None:
-                return f"{names[0]} has nothing at {path or 'its root'}, but {name} has {_describe(there)} there"
+                return f"{names[0]} has nothing at {path or 'its root'}, but {name} has {describe(there)} there"
             if there is None and here is not None:
-                return f"{names[0]}{path} is {_describe(here)}, but {name} has nothing there"
-            if _shape(here) != _shape(there):
+                return f"{names[0]}{path} is {describe(here)}, but {name} has nothing there"
+            if shape_of(here) != shape_of(there):
                 return (
-                    f"{names[0]}{path} has shape {_shape(here)}, but {name}{path} has shape {_shape(there)}; they must "
-                    "be equal, nothing is broadcast"
+                    f"{names[0]}{path} has shape {shape_of(here)}, but {name}{path} has shape {shape_of(there)}; "
+                    "they must be equal, nothing is broadcast"
                 )
     return (
         f"{names[0]} and {names[1]} have the same leaves in different containers: expected "
@@ -154,5 +128,5 @@ def _by_path(tree: object) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree, is_leaf=_is_none)}
 
 
-def _describe(leaf: object) -> str:
-    return f"{getattr(leaf, 'dtype', type(leaf).__name__)}{list(_shape(leaf))}"
+def describe(leaf: object) -> str:
+    return f"{getattr(leaf, 'dtype', type(leaf).__name__)}{list(shape_of(leaf))}"

@@ -19,7 +19,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from .checks import Kind, aligned, check_rank, checked_leaves
-from .precision import compute_dtype, in_precision, kernel_dtype, real_dtype, scalar, step_dtype
+from .precision import compute_dtype, in_precision, kernel_dtype, real_dtype, scalar
 from .types import Params, PyTree
 
 Kernel = Callable[..., Any]
@@ -143,44 +143,6 @@ def scaled(updates: jax.Array, factor: jax.Array) -> jax.Array:
     return factor * updates
 
 
-def axpy(updates: jax.Array, other: jax.Array, factor: jax.Array) -> jax.Array:
-    """`updates + factor * other`."""
-    return updates + factor * other
-
-
-def map_reduce(kernel: Kernel, tree: PyTree) -> jax.Array:
-    """The sum over leaves of `kernel(leaf)`, a scalar; in float64 if any leaf is 64-bit, else float32."""
-    leaves, dtype = checked_leaves(tree, "updates"), step_dtype(tree)
-    run = _reduced(kernel)
-    return sum((run(leaf).astype(dtype) for leaf in leaves), start=jnp.zeros([], dtype))
-
-
-@functools.lru_cache(maxsize=1024)
-def _reduced(kernel: Kernel) -> Callable[..., Any]:
-    return jax.jit(lambda leaf: kernel(jnp.asarray(leaf).astype(compute_dtype(jnp.result_type(leaf)))))
-
-
-def tree_vdot(a: PyTree, b: PyTree) -> jax.Array:
-    """The real part of the inner product of two trees, a scalar; in float64 if any leaf is 64-bit, else float32.
-
-    Raises:
-        ValueError: if structures or shapes differ.
-        TypeError: if a leaf is not floating or complex.
-    """
-    _, rows, _ = aligned(("the first tree", "the second tree"), (a, b), 0)
-    dtype = step_dtype((a, b))
-    return sum((_vdot(x, y).astype(dtype) for x, y in rows), start=jnp.zeros([], dtype))
-
-
-@jax.jit
-def _vdot(x: jax.Array, y: jax.Array) -> jax.Array:
-    # Not jnp.vdot, which flattens: a leaf that is sharded along several axes cannot be.
-    real = kernel_dtype(jnp.result_type(x), jnp.result_type(y))
-    x, y = (jnp.asarray(v).astype(in_precision(np.dtype(jnp.result_type(v)), real)) for v in (x, y))
-    with jax.numpy_dtype_promotion("standard"):
-        return jnp.sum(jnp.real(jnp.conj(x) * y))
-
-
 def zeros_like(params: Params, dtype: DTypeLike | None = None, *, real: bool = False) -> PyTree:
     """A state leaf for each parameter: zeros of its shape and sharding, float32 for half precision.
 
@@ -198,8 +160,3 @@ def zeros_like(params: Params, dtype: DTypeLike | None = None, *, real: bool = F
         return jnp.zeros_like(leaf, dtype=real_dtype(own) if real else own)
 
     return jax.tree.structure(params).unflatten(map(zero, checked_leaves(params, "params")))
-
-
-def leading_zeros(params: Params, size: int) -> PyTree:
-    """`size` numbers of state for each entry of a parameter: zeros as of `zeros_like`, behind an axis of that size."""
-    return jax.tree.map(lambda p: jnp.broadcast_to(p[None], (size, *p.shape)), zeros_like(params))

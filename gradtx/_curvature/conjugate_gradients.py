@@ -7,11 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._core.tree import tree_vdot
 from .._core.types import Count, PyTree, ScalarArray
 from .._maths import safe_divisor
+from .._vectors import max_abs, power_of_two_scale, tree_add_scaled, tree_scale, tree_sub, tree_vdot, tree_where
 from .hessian import MatrixVectorProduct
-from .vectors import max_abs, power_of_two_scale, tree_add_scaled, tree_scale, tree_sub, tree_where
 
 
 class CGInfo(NamedTuple):

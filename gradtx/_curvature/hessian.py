@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
-from .._core.checks import aligned, one_number
+from .._core.checks import aligned
 from .._core.precision import restore, step_dtype, widen
 from .._core.types import Params, PyTree, Updates, ValueFn
+from .._objective import one_number
 
 MatrixVectorProduct: TypeAlias = Callable[[Any], Any]
 """`v -> A v` on trees, linear and symmetric."""

@@ -13,8 +13,8 @@ from .._core.precision import cast_like, restore, widen
 from .._core.tree import zeros_like
 from .._core.types import Count, Params, ScalarArray, Updates
 from .._maths import safe_divisor, safe_increment
+from .._vectors import pair_products, tree_sub
 from .lbfgs_memory import empty_memory, initial_scale, precondition, push_pair
-from .vectors import pair_products, tree_sub
 
 
 class ScaleByLBFGSState(NamedTuple):

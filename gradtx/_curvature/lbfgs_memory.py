@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._core.precision import step_dtype
-from .._core.tree import leading_zeros, tree_vdot
 from .._core.types import Count, Params, PyTree, ScalarArray, Updates
 from .._maths import safe_divisor
-from .vectors import PairProducts, tree_add_scaled, tree_norm, tree_scale
+from .._vectors import PairProducts, leading_zeros, tree_add_scaled, tree_norm, tree_scale, tree_vdot
 
 
 @runtime_checkable

@@ -8,16 +8,17 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._core.checks import check_number, check_real
+from .._core.checks import check_real
 from .._core.contract import GradientTransformation
 from .._core.fields import AtLeastOne, NonNegative
 from .._core.precision import cast_like, restore, scalar, step_dtype, widen
-from .._core.tree import tree_vdot, zeros_like
+from .._core.tree import zeros_like
 from .._core.types import Count, Number, Params, PyTree, ScalarArray, Updates, ValueFn
 from .._maths import safe_divisor, safe_increment
+from .._objective import check_number
+from .._vectors import tree_add_scaled, tree_norm, tree_sub, tree_vdot
 from .conjugate_gradients import solve
 from .hessian import WHY_REAL, MatrixVectorProduct, check_aligned, hessian_vector_product
-from .vectors import tree_add_scaled, tree_norm, tree_sub
 
 GOOD_RATIO, POOR_RATIO = 0.75, 0.25
 """Thresholds on the ratio of actual to predicted decrease: above the first damping shrinks, below the second it grows.

@@ -8,16 +8,17 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._core.checks import check_real, one_number
+from .._core.checks import check_real
 from .._core.contract import GradientTransformation
 from .._core.fields import AtLeastOne, Positive
 from .._core.precision import cast_like, restore, scalar, widen
 from .._core.tree import zeros_like
 from .._core.types import Count, Params, PyTree, ScalarArray, Updates, ValueFn
 from .._maths import safe_divisor, safe_increment
+from .._objective import one_number
+from .._vectors import pair_products, tree_add_scaled, tree_scale, tree_sub
 from .hessian import WHY_REAL, check_aligned, on_widened
 from .lbfgs_memory import empty_memory, initial_scale, precondition, push_pair
-from .vectors import pair_products, tree_add_scaled, tree_scale, tree_sub
 
 Curvature: TypeAlias = Literal["gradients", "products"]
 """Whether y is a difference of two gradients or a Hessian-vector product."""

@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from .._core.checks import aligned, check_number, one_number
+from .._core.checks import aligned
 from .._core.precision import cast_like
-from .._core.tree import map_leaves, tree_vdot
+from .._core.tree import map_leaves
 from .._core.types import Leaf, Params, PyTree, ScalarArray, Updates
+from .._objective import check_number, one_number
+from .._vectors import tree_vdot
 
 
 class Point(NamedTuple):

@@ -14,7 +14,7 @@ from .._core.fields import Range
 from .._core.precision import step_dtype
 from .._core.tree import zeros_like
 from .._core.types import Count, Params, PyTree, ScalarArray
-from .._curvature.vectors import tree_where
+from .._vectors import tree_where
 from .ray import Point, Ray
 
 

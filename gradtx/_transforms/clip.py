@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from .._core.checks import checked_leaves
 from .._core.contract import EmptyState, Stateless
 from .._core.fields import Positive
-from .._core.tree import map_leaves, map_reduce
+from .._core.tree import map_leaves
 from .._core.types import Leaf, Params, ScalarArray, Updates
 from .._maths import abs_sq, safe_divisor, safe_sqrt
+from .._vectors import map_reduce
 
 
 def _clip(updates: Leaf, max_delta: ScalarArray) -> Leaf:
@@ -42,7 +43,7 @@ def global_norm(updates: Updates) -> jax.Array:
 
 @functools.partial(jax.jit, inline=True)
 def _norm(updates: Updates) -> jax.Array:
-    # One pass over the gradients. `_curvature/vectors.norm` takes entries of any size, as line searches need, which
+    # One pass over the gradients. `_vectors.tree_norm` takes entries of any size, as line searches need, which
     # can step anywhere; it divides by the largest entry first, and so reads everything twice. Here that would double
     # the cost of clipping, in every step of every training run, to clip a gradient of 1e20 to other than 0.
     return safe_sqrt(map_reduce(_sum_of_squares, updates))

@@ -19,10 +19,11 @@ from .._core.contract import GradientTransformation, Recipe
 from .._core.fields import AtLeastOne, Weights
 from .._core.precision import step_dtype
 from .._core.schedule import LearningRate
-from .._core.tree import leading_zeros, zeros_like
+from .._core.tree import zeros_like
 from .._core.types import Count, Params, PyTree, RealLeaf, Updates
 from .._maths import abs_sq, bias_weight, floor_eps, safe_increment, safe_sqrt
 from .._transforms.scale import scale_by_learning_rate
+from .._vectors import leading_zeros
 from ._lift import map_network
 from ._network import WHY_REAL, Shapes, check_single, check_weights, dense, random_kernel
 

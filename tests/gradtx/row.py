@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -143,8 +144,8 @@ def _dot(a: Any, b: Any) -> jax.Array:
         dtype = np.promote_types(np.promote_types(x.dtype, y.dtype), np.float32)
         return jnp.sum(jnp.real(jnp.conj(x.astype(dtype)) * y.astype(dtype)))
 
-    parts = jax.tree.leaves(jax.tree.map(leaf, a, b))
-    return sum(parts[1:], start=parts[0]) if parts else jnp.zeros([], jnp.float32)
+    parts: list[Any] = jax.tree.leaves(jax.tree.map(leaf, a, b))
+    return functools.reduce(jnp.add, parts) if parts else jnp.zeros([], jnp.float32)
 
 
 def first_steps(row: Row, tx: Any, params: Any, gradients: Mapping[str, Any]) -> Any:

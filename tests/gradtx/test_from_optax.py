@@ -24,7 +24,8 @@ def test_every_name_of_optax_is_here_or_has_a_hint():
 
 
 def test_no_hint_is_for_a_name_that_is_here():
-    assert not HERE & set(_from_optax._HINTS)
+    """But for optax's own optimizers and parts: what gradtx gets of them needs no change of the hints."""
+    assert not [name for name in HERE & set(_from_optax._HINTS) if "as it is" not in _from_optax.hint(name)]
 
 
 @pytest.mark.parametrize("name", sorted(_from_optax._HINTS))

@@ -44,8 +44,8 @@ def signature(name: str, value: Any) -> str:
     """A name with what a caller may rest on: parameters and defaults, fields, members. Types are pyright's affair."""
     if inspect.isclass(value) and issubclass(value, enum.Enum):
         return f"{name}: {', '.join(value.__members__)}"
-    if hasattr(value, "_fields"):
-        return f"{name}({', '.join(value._fields)})"
+    if states := getattr(value, "_fields", ()):
+        return f"{name}({', '.join(states)})"
     if not inspect.isroutine(value) and not inspect.isclass(value):
         return name
     try:

@@ -1,5 +1,7 @@
 """Arithmetic on trees as vectors, for methods whose once-per-step numbers depend on all leaves together."""
 
+import functools
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,10 +10,54 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from .._core.precision import step_dtype
-from .._core.tree import axpy, map_leaves, scaled, tree_vdot
-from .._core.types import Leaf, PyTree, ScalarArray
-from .._maths import safe_divisor, safe_sqrt
+from ._core.checks import aligned, checked_leaves
+from ._core.precision import compute_dtype, in_precision, kernel_dtype, step_dtype
+from ._core.tree import Kernel, map_leaves, scaled, zeros_like
+from ._core.types import Leaf, Params, PyTree, ScalarArray
+from ._maths import safe_divisor, safe_sqrt
+
+
+def axpy(updates: jax.Array, other: jax.Array, factor: jax.Array) -> jax.Array:
+    """`updates + factor * other`."""
+    return updates + factor * other
+
+
+def map_reduce(kernel: Kernel, tree: PyTree) -> jax.Array:
+    """The sum over leaves of `kernel(leaf)`, a scalar; in float64 if any leaf is 64-bit, else float32."""
+    leaves, dtype = checked_leaves(tree, "updates"), step_dtype(tree)
+    run = _reduced(kernel)
+    return sum((run(leaf).astype(dtype) for leaf in leaves), start=jnp.zeros([], dtype))
+
+
+@functools.lru_cache(maxsize=1024)
+def _reduced(kernel: Kernel) -> Callable[..., Any]:
+    return jax.jit(lambda leaf: kernel(jnp.asarray(leaf).astype(compute_dtype(jnp.result_type(leaf)))))
+
+
+def tree_vdot(a: PyTree, b: PyTree) -> jax.Array:
+    """The real part of the inner product of two trees, a scalar; in float64 if any leaf is 64-bit, else float32.
+
+    Raises:
+        ValueError: if structures or shapes differ.
+        TypeError: if a leaf is not floating or complex.
+    """
+    _, rows, _ = aligned(("the first tree", "the second tree"), (a, b), 0)
+    dtype = step_dtype((a, b))
+    return sum((_vdot(x, y).astype(dtype) for x, y in rows), start=jnp.zeros([], dtype))
+
+
+@jax.jit
+def _vdot(x: jax.Array, y: jax.Array) -> jax.Array:
+    # Not jnp.vdot, which flattens: a leaf that is sharded along several axes cannot be.
+    real = kernel_dtype(jnp.result_type(x), jnp.result_type(y))
+    x, y = (jnp.asarray(v).astype(in_precision(np.dtype(jnp.result_type(v)), real)) for v in (x, y))
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.sum(jnp.real(jnp.conj(x) * y))
+
+
+def leading_zeros(params: Params, size: int) -> PyTree:
+    """`size` numbers of state for each entry of a parameter: zeros as of `zeros_like`, behind an axis of that size."""
+    return jax.tree.map(lambda p: jnp.broadcast_to(p[None], (size, *p.shape)), zeros_like(params))
 
 
 def tree_sub(a: PyTree, b: PyTree) -> PyTree:
