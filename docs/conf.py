@@ -25,18 +25,19 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "docstrings",
+    "pages",
 ]
 # Of the published results, each study's page of tables is a page here too.
 exclude_patterns = ["_build", "results/*.md", "results/site", "results/*/*.parts*"]
 html_theme = "sphinx_book_theme"
-html_title = "gradtx"
+html_title = f"gradtx {version}"
 html_theme_options = {"show_toc_level": 2}
 html_static_path = ["_static"]
 html_css_files = ["gradtx.css"]
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
-nb_execution_timeout = 120
+nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 nb_render_markdown_format = "myst"  # tables made by cells
@@ -45,8 +46,9 @@ maximum_signature_line_length = 110
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # decorated functions show theirs, as written: see _ext/docstrings.py
+autodoc_typehints = "none"  # classes show theirs, as written: see _ext/docstrings.py
 python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"
 
 intersphinx_timeout = 5
 intersphinx_mapping = {

@@ -1,25 +1,30 @@
 """gradtx's docstrings for Sphinx.
 
 They are written to be read in an editor: `$...$` and `$$...$$`, single backticks, one idea a line. Here they become
-reST, before napoleon reads their sections; and signatures show annotations as they are written.
+reST, before napoleon reads their sections; signatures show annotations as they are written; and a recipe gets the entry
+of its part for each argument that its own docstring leaves out.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import typing
+from collections.abc import Iterator
 from typing import Any
 
 import gradtx
-from gradtx._core.configured import Configured, Factory
+from gradtx._core.data import PyTreeNode
 
-FIELDS = {"ema", "trace"}  # of states, more often than the functions of these names
+FIELDS = {"ema", "trace"}  # of states, more often than the transformations of these names
 PUBLIC = {name for name, value in vars(gradtx).items() if not name.startswith("_") and not inspect.ismodule(value)}
 LABEL = re.compile(r"(State|Units|Source|Differs): ")
-LAW = re.compile(r"(\d) (`\w+`: .*)")
+ITEM = re.compile(r"\d+\. ")
 SECTION = re.compile(r"(Args|Attributes|Raises|Returns):$")
+ENTRY = re.compile(r"    (\w+): ")
 FORMULA = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
+ORDER = ("Args:", "Returns:", "Raises:", "Source:", "Differs:")
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -31,11 +36,72 @@ def setup(app: Any) -> dict[str, bool]:
 
 def docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """`lines` as reST, in place."""
-    factory = getattr(obj, "factory", None)
-    arguments = {argument.name for argument in factory.arguments} if isinstance(factory, Factory) else set()
+    arguments: set[str] = set()
+    if inspect.isclass(obj) and issubclass(obj, PyTreeNode):
+        arguments = set(field_names(obj))
+        lines[:] = with_inherited_arguments(obj)
     # What an argument is called, or the thing itself, is no link.
     plain = arguments | FIELDS | {name.rpartition(".")[2]}
     lines[:] = to_rest("\n".join(lines), plain)
+
+
+# Arguments
+
+
+def with_inherited_arguments(cls: Any) -> list[str]:
+    """The docstring of a class, with an entry for each field that one of its parts documents and it does not."""
+    lines = inspect.cleandoc(cls.__doc__ or "").splitlines()
+    own = entries(lines)
+    inherited = {name: entry for part in parts_of(cls) for name, entry in reversed(all_entries(part).items())}
+    names = [name for name in field_names(cls) if name in own or name in inherited]
+    if set(names) <= own.keys():
+        return lines
+    section = [line for name in names for line in own.get(name, inherited.get(name, []))]
+    if own:
+        start = lines.index("Args:") + 1
+        end = next((i for i in range(start, len(lines)) if lines[i] and not lines[i].startswith(" ")), len(lines))
+        return [*lines[:start], *section, "", *lines[end:]]
+    end = next((i for i, line in enumerate(lines) if line.startswith(ORDER)), len(lines))
+    return [*lines[:end], *([""] if end and lines[end - 1] else []), "Args:", *section, "", *lines[end:]]
+
+
+def field_names(cls: Any) -> list[str]:
+    """The fields of a class that is a dataclass."""
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def all_entries(cls: type[PyTreeNode]) -> dict[str, list[str]]:
+    """Of every documented field, what is said about it."""
+    return entries(with_inherited_arguments(cls))
+
+
+def parts_of(cls: type) -> Iterator[type[PyTreeNode]]:
+    """The classes that `parts` makes, the one that the docstring names first last; none for what is no recipe."""
+    if not issubclass(cls, gradtx.Recipe) or cls is gradtx.Recipe:
+        return
+    parts, text = inspect.unwrap(cls.parts), cls.__doc__ or ""
+    for name in sorted(parts.__code__.co_names, key=lambda name: text.find(f"`{name}`") % len(text), reverse=True):
+        part = parts.__globals__.get(name)
+        if inspect.isclass(part) and issubclass(part, PyTreeNode) and part is not cls:
+            yield part
+
+
+def entries(lines: list[str]) -> dict[str, list[str]]:
+    """The lines of each argument in the section `Args:`."""
+    found: dict[str, list[str]] = {}
+    inside, current = False, None
+    for line in lines:
+        if line and not line.startswith(" "):
+            inside = line == "Args:"
+        elif inside and line:
+            if match := ENTRY.match(line):
+                current = found.setdefault(match[1], [])
+            if current is not None:
+                current.append(line)
+    return found
+
+
+# reST
 
 
 def to_rest(text: str, plain: set[str]) -> list[str]:
@@ -56,9 +122,7 @@ def to_rest(text: str, plain: set[str]) -> list[str]:
         if LABEL.match(line):
             new.append("")
             line = LABEL.sub(r"**\1:** ", line)
-        elif LAW.match(line):
-            line = LAW.sub(r"\1. \2", line)
-        elif line and new and re.match(r"\d\. ", new[-1]):
+        elif line and new and ITEM.match(new[-1]) and not ITEM.match(line):
             new.append("")
         new.append(inline(line, plain))
     return new
@@ -77,15 +141,20 @@ def inline(line: str, plain: set[str]) -> str:
     return re.sub(r"\$([^$]+)\$", r":math:`\1`", line)
 
 
+# Signatures
+
+
 def signature(app: Any, what: str, name: str, obj: Any, options: Any, args: str | None, returns: str | None) -> Any:
-    """Of decorated functions: annotations as written, and what a call really returns."""
-    if inspect.isclass(obj) and issubclass(obj, Configured):
-        return "", ""  # factories make them
-    factory = getattr(obj, "factory", None)
-    if not isinstance(factory, Factory):
+    """The constructor's parameters, with annotations as written."""
+    if not inspect.isclass(obj) or not issubclass(obj, PyTreeNode):
         return None
-    parameters = [p.replace(annotation=Written(p.annotation)) for p in factory.signature.parameters.values()]
-    return str(inspect.Signature(parameters)), factory.cls.__name__
+    if not field_names(obj) and "__init__" not in vars(obj):
+        return ("()" if obj not in BASES else ""), None
+    parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
+    return str(inspect.Signature([p.replace(annotation=Written(p.annotation)) for p in parameters])), None
+
+
+BASES = {gradtx.GradientTransformation, gradtx.Stateless, gradtx.Recipe, gradtx.Schedule}
 
 
 class Written:
