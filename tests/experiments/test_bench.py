@@ -181,6 +181,7 @@ def test_text_without_an_entry_is_refused():
         program.count_kernels("HloModule nothing")
 
 
+@pytest.mark.slow
 def test_every_source_is_compiled_anew_each_round():
     traces = []
 

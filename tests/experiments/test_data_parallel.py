@@ -55,11 +55,13 @@ def uninterrupted(tiny) -> xr.Dataset:
     return data_parallel.run(over(8, tiny))
 
 
+@pytest.mark.slow
 def test_any_number_of_devices_finds_what_lanes_find(tiny, uninterrupted):
     alike(data_parallel.run(over(2, tiny)), uninterrupted)
     alike(sweep.run(over(1, tiny, mode="map")), uninterrupted)
 
 
+@pytest.mark.slow
 def test_goes_on_with_half_the_devices(tiny, uninterrupted, tmp_path, monkeypatch):
     monkeypatch.setattr(data_parallel, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     checkpoint, calls = ShardedCheckpoint(tmp_path / "part", print), []

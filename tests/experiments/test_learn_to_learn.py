@@ -45,6 +45,7 @@ RECIPE = Recipe("mlp", iterations=6, problems=8, window=5, rate=1e-2, every=2, v
 # Trainings
 
 
+@pytest.mark.slow
 def test_a_stack_of_problems_trains_as_each_alone():
     problems = draw(TASK, jax.random.key(0), 3)
     tx = RECIPE.fresh(jax.random.key(1))
@@ -159,6 +160,7 @@ def test_what_a_recipe_counts():
     )
 
 
+@pytest.mark.slow
 def test_the_best_on_validation_is_kept():
     trainer = Trainer(TASK, RECIPE, 0, None)
     state = trainer.begin()

@@ -82,6 +82,7 @@ def test_models_differ_by_what_makes_them():
     assert len(set(models)) == len({repr(model) for model in models}) == len(models)
 
 
+@pytest.mark.slow
 def test_shortcuts_of_resnet_6n2_have_no_parameters():
     """Where the convolutions give nothing, every second pixel is carried on, and the new channels are 0."""
     module = resnet_6n2(8, 2).build(nnx.Rngs(0))

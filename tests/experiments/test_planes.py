@@ -147,6 +147,7 @@ def test_scaled_filters_have_scaled_directions():
     assert not any(leaf.any() for leaf in jax.tree.leaves(zero))
 
 
+@pytest.mark.slow
 def test_both_networks_start_alike_and_are_moved_alike():
     plain, normalized = (jax.jit(model.init)(jax.random.key(3)).params for model in (lenet5(), lenet5(normalized=True)))
     for params in (

@@ -19,6 +19,7 @@ def read(directory: pathlib.Path) -> StudyResults:
     return StudyResults(STUDIES[directory.parent.name], directory.name, results.read(directory))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("directory", PUBLISHED, ids=lambda directory: directory.parent.name)
 def test_tables_and_verdicts_are_those_of_the_data(directory: pathlib.Path):
     """A rule or a table that changes must be published anew: `python -m experiments report --results docs/results`."""

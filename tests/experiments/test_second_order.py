@@ -127,6 +127,7 @@ def test_tables_and_pictures(results):
     assert render_png(STUDY.pictures[0], results, DARK, dpi=30).startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_what_is_paid_is_counted():
     """On a small problem: the initial gradient; one more a step of SGD; searches and products of the others."""

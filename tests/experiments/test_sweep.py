@@ -139,6 +139,7 @@ def test_spread_over_devices_is_the_same(tiny, mode):
     close(whole, run(sweep), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @MODES
 def test_padding_changes_nothing_and_is_never_trained(tiny, mode, monkeypatch):
     sweep, kept = sweep_of(tiny, mode=mode), []

@@ -6,7 +6,7 @@ run over it. A new transformation needs one row here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -103,7 +103,6 @@ OPTIMIZERS = (
         {"initial_accumulator_value": 0.0, "eps": 1e-7},
         oracle=oracles.adagrad,
         peer=optax.adagrad,
-        quick=True,
     ),
     Optimizer(
         "adadelta",
@@ -201,15 +200,26 @@ BY_NAME = {row.name: row for row in TABLE}
 VARIED = ("sgd-momentum", "nag", "adagrad-from-0", "adadelta", "rmsprop-nesterov", "adam-eps-root", "adamw-masked")
 
 
-def each(rows: Sequence[Row], costly: bool = False) -> pytest.MarkDecorator:
-    """Parametrise over `row`. Where each case costs seconds, all but the quick rows are left to the whole suite."""
-    marked = [pytest.param(row, marks=pytest.mark.slow if costly and not row.quick else ()) for row in rows]
+def each(rows: Sequence[Row], quick: Callable[[Row], bool] = lambda row: True) -> pytest.MarkDecorator:
+    """Parametrise over `row`. What is not quick is left to the whole suite."""
+    marked = [pytest.param(row, marks=() if quick(row) else pytest.mark.slow) for row in rows]
     return pytest.mark.parametrize("row", marked, ids=[row.name for row in rows])
 
 
+# Rows of second order cost ten times as much as others; these two stand for them.
+STAND_FOR_ALL = ("scale_by_lbfgs", "scale_by_zoom_linesearch")
+
+
+def says_more(row: Row) -> bool:
+    """Whether no cheaper row says nearly the same, as the first of variants does, and a part of a recipe."""
+    costly = row in SECOND_ORDER and row.name not in STAND_FOR_ALL
+    return not (costly or "-" in row.name or row.name in ("learned.lstm", "learned.mlp"))
+
+
 each_row = each(TABLE)
-each_row_costly = each(TABLE, costly=True)
+each_row_once = each(TABLE, says_more)
+each_row_costly = each(TABLE, lambda row: row.quick)
 each_optimizer = each(OPTIMIZERS)
-each_optimizer_costly = each(OPTIMIZERS, costly=True)
-each_varied_optimizer = each([BY_NAME[name] for name in VARIED], costly=True)
+each_optimizer_costly = each(OPTIMIZERS, lambda row: row.quick)
+each_varied_optimizer = each([BY_NAME[name] for name in VARIED], lambda row: row.quick)
 each_part = each([row for row in PARTS if row.peer is not None])

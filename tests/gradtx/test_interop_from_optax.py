@@ -376,6 +376,7 @@ def quadratic(params: Any) -> Any:
     return jax.tree.reduce(jnp.add, jax.tree.map(lambda p: jnp.sum(p**2), params))
 
 
+@pytest.mark.slow
 def test_lbfgs_and_its_search_do_not_go_on():
     """Their states have more than optax's; our own, without its classes, goes on."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

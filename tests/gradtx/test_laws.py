@@ -262,6 +262,7 @@ class scale_by_ratio(gradtx.Stateless):
         return gradtx.map_leaves(_trust, {"updates": updates}, reads={"params": params}), state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tx",
     [scale_by_ratio(), gradtx.chain(gradtx.scale_by_adam(), scale_by_ratio(), gradtx.scale_by_learning_rate(0.1))],
@@ -293,6 +294,7 @@ def test_a_learning_rate_is_found_by_the_end_of_its_path():
     check_transformation(twice, laws=["sign"])
 
 
+@pytest.mark.slow
 def test_float64_is_compared_to_its_own_roundings():
     class imprecise(gradtx.Stateless):
         rate: Scalar = 0.5

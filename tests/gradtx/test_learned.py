@@ -113,6 +113,7 @@ def decay_of(weights: Any, i: int) -> Any:
     return jax.nn.sigmoid(jnp.asarray(weights["decays"][i], jnp.result_type(float)))
 
 
+@pytest.mark.slow
 def test_the_mlp_contains_momentum_and_adam(x64):
     given = gradients(30, (5,))
     weights = constant(average_2=1.0)
@@ -124,6 +125,7 @@ def test_the_mlp_contains_momentum_and_adam(x64):
     np.testing.assert_allclose(outputs(learned.scale_by_mlp(weights, hidden=4), given), adam, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_fresh_weights_of_the_mlp_begin_as_momentum_or_adam(adaptive):
     weights = learned.mlp_weights(KEY, decay=0.8, adaptive=adaptive)
@@ -167,6 +169,7 @@ def quadratic_loss(tx: Any, key: Any, steps: int = 10) -> jax.Array:
     return jnp.mean(jnp.log(loss(x)))
 
 
+@pytest.mark.slow
 @BOTH
 def test_meta_training_is_training_of_tx(tx):
     """Gradients of `tx` are a `tx`, an ordinary optimizer takes them, and what comes out is one again."""
@@ -190,6 +193,7 @@ def test_meta_training_is_training_of_tx(tx):
     assert tx.replace(learning_rate=0.05) != tx
 
 
+@pytest.mark.slow
 @BOTH
 def test_meta_gradient_is_the_finite_difference(x64, tx):
     tx = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), tx.replace(weights=spread(tx.weights)))
@@ -216,6 +220,7 @@ def test_memory_is_sharded_as_its_parameter(tx):
             assert all(leaf.sharding.spec == PartitionSpec(None, "data", "model") for leaf in spread_out)
 
 
+@pytest.mark.slow
 @BOTH
 def test_weights_can_be_mapped_over(tx):
     tx = jax.tree.map(jnp.asarray, tx)
@@ -230,6 +235,7 @@ def test_weights_can_be_mapped_over(tx):
         np.testing.assert_allclose(made[i], one.update(given, one.init(given))[0], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("name", ["lstm", "mlp"])
 def test_a_batch_of_weights_wants_to_be_mapped_over(name, size):
@@ -265,6 +271,7 @@ def test_a_parameter_without_a_gradient_keeps_its_memory(tx):
     np.testing.assert_allclose(updates["a"], alone["a"], rtol=1e-5)
 
 
+@pytest.mark.slow
 @BOTH
 def test_leaves_of_one_shape_share_one_trace(tx, monkeypatch):
     """And leaves in a group give what each gives alone."""

@@ -77,6 +77,7 @@ def test_states_begin_with_optaxs_fields(name, arguments):
         assert ours.info._fields == theirs.info._fields
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("standard_promotion")
 def test_optaxs_example_runs_with_the_import_changed():
     def f(x):
@@ -124,6 +125,7 @@ def test_backtracking_takes_optaxs_steps(arguments, name):
     assert counts[0] == counts[1]
 
 
+@pytest.mark.slow
 @X64
 def test_rtol_allows_a_rise_as_optaxs_does_where_the_objective_is_positive():
     """Where it is negative, optax's asks for more decrease, and ours allows a rise too."""
@@ -163,6 +165,7 @@ def downhill(x: jax.Array) -> jax.Array:
     return -jnp.sum(x)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("standard_promotion")
 @pytest.mark.parametrize("factor", [2.0, 3.0])
 def test_steps_grow_by_the_factor_and_with_cubics_at_least_so_much(factor):
@@ -178,6 +181,7 @@ def test_steps_grow_by_the_factor_and_with_cubics_at_least_so_much(factor):
     assert float(state.learning_rate) >= factor
 
 
+@pytest.mark.slow
 def test_the_longest_step_is_kept():
     tx = gradtx.scale_by_zoom_linesearch(20, max_learning_rate=3.0)
     state = searched(tx, downhill, [0.0], [1.0])
@@ -189,6 +193,7 @@ def test_the_longest_step_is_kept():
     assert (state.outcome, float(state.value)) == (Outcome.WOLFE, pytest.approx(0, abs=1e-3))
 
 
+@pytest.mark.slow
 def test_tolerances_and_conditions_can_be_loosened():
     def square(x):
         return jnp.sum(x * x)
@@ -219,6 +224,7 @@ def test_failure_has_positive_errors():
     assert state.info.decrease_error > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("standard_promotion")
 @pytest.mark.parametrize("name", ["scale_by_zoom_linesearch", "scale_by_backtracking_linesearch"])
 def test_what_the_objective_names_is_handed_on(name):

@@ -40,6 +40,7 @@ NESTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NESTED)
 def test_minimize_reads_the_last_search(name):
     """It needs no evaluation of its own but the first, and counts those of every search."""
@@ -108,6 +109,7 @@ def test_value_and_grad_from_state_gives_gradients_in_the_parameters_dtype():
         _, state = tx.update(grad, state, x, value=value, grad=grad, value_fn=square)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("standard_promotion")
 def test_value_and_grad_from_state_reads_optaxs_states():
     ours, theirs = (lib.value_and_grad_from_state(paraboloid) for lib in (gradtx, optax))

@@ -43,6 +43,7 @@ def test_no_more_evaluations_than_others(name):
         assert np.median(ours) <= (1.1 + 3 * error) * np.median(counts)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["Rosenbrock, 10", "Powell"])
 def test_with_a_search_the_objective_never_rises(name):
@@ -122,6 +123,7 @@ def stopped(function, start, tx=None, **options):
     return Reason(int(found.reason)), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tx", [lbfgs(), gradtx.newton_cg()], ids=["lbfgs", "newton_cg"])
 @pytest.mark.parametrize(
     ("function", "reason"),
@@ -180,6 +182,7 @@ def test_lanes_that_have_converged_stay():
     np.testing.assert_array_equal(together.params[1], starts[1])
 
 
+@pytest.mark.slow
 def test_a_tree_of_arrays_is_one_vector():
     rng = np.random.RandomState(0)
     matrix = jnp.asarray(np.vander(rng.uniform(size=12), 5), jnp.float32)
@@ -221,6 +224,7 @@ def in_another_unit(x, unit):
     return unit * jnp.sum(jnp.asarray([1.0, 3.0, 10.0]) * jnp.cosh(x - 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "long_enough"),
     {
@@ -280,6 +284,7 @@ def test_what_a_search_is_given_is_checked(name, search):
         search.update(-2 * x, search.init(x), x, **given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tx", [gradtx.newton_cg(), gradtx.lbfgs(), gradtx.stochastic_lbfgs(0.1)], ids=str)
 def test_a_state_can_be_donated(tx):
     x = jnp.ones(3)

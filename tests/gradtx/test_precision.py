@@ -190,6 +190,7 @@ def all_ways(tx, params):
     assert {name: leaf.dtype for name, leaf in mapped[0].items()} == {n: leaf.dtype for n, leaf in params.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.usefixtures("x64")
 def test_a_rate_of_any_kind_with_every_dtype_in_one_tree(rate):

@@ -111,6 +111,8 @@ CASES = (
     Case("join", joined(gradtx), joined(optax), {"boundaries": [8, 20]}, (0, 7, 8, 20)),
 )
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+VARIANTS = [pytest.param(case, marks=pytest.mark.slow if "-" in case.name else ()) for case in CASES]
+each_costly = pytest.mark.parametrize("case", VARIANTS, ids=lambda case: case.name)
 
 
 def equal_to_optax(case: Case, rtol: float) -> None:
@@ -131,13 +133,13 @@ def test_equals_optax_in_float64(case):
     equal_to_optax(case, 1e-15)
 
 
-@each
+@each_costly
 def test_equals_optax_in_float32(case):
     # float32 rounds to 6e-8; a power multiplies that by its exponent (7 at most here).
     equal_to_optax(case, 5e-7)
 
 
-@each
+@each_costly
 @pytest.mark.usefixtures("x64")
 def test_derivative_in_every_number_is_the_slope(case):
     """Central differences in float64, away from kinks; at the kinks the derivative is finite."""

@@ -61,6 +61,7 @@ def test_a_flat_direction_is_left_alone():
     np.testing.assert_allclose(updates, [3.0, 0.0])
 
 
+@pytest.mark.slow
 @X64
 def test_newton_converges_quadratically_and_gradient_descent_linearly():
     scales = jnp.asarray([1.0, 2.0, 3.0])
@@ -85,6 +86,7 @@ def test_newton_converges_quadratically_and_gradient_descent_linearly():
     assert rate[-1] == pytest.approx(1 - 0.05 * 2, abs=1e-3)
 
 
+@pytest.mark.slow
 @X64
 def test_newton_converges_to_the_saddle_and_saddle_free_newton_leaves_it():
     start = jnp.asarray([0.5, 0.1])
@@ -137,6 +139,7 @@ def test_negative_curvature_ends_conjugate_gradients_downhill():
     np.testing.assert_allclose(found, target)
 
 
+@pytest.mark.slow
 @X64
 def test_products_are_those_of_the_dense_matrices():
     rng = np.random.default_rng(0)
@@ -157,6 +160,7 @@ def test_products_are_those_of_the_dense_matrices():
     assert np.abs(dense - matrix).max() > 0.1
 
 
+@pytest.mark.slow
 @X64
 def test_a_linear_fit_takes_one_gauss_newton_step_and_a_curved_one_is_found():
     rng = np.random.default_rng(0)
@@ -190,6 +194,7 @@ def test_they_converge(tx, name):
     np.testing.assert_allclose(found.value, function(found.params), rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.slow
 @X64
 @pytest.mark.usefixtures("standard_promotion")
 def test_on_an_ill_conditioned_quadratic_products_are_worth_their_price():
@@ -201,6 +206,7 @@ def test_on_an_ill_conditioned_quadratic_products_are_worth_their_price():
     assert cg.evaluations + 2 * cg.state[0].hvps < 0.5 * lbfgs.evaluations
 
 
+@pytest.mark.slow
 @X64
 def test_damping_follows_how_well_the_model_fits():
     def damping(value):
@@ -220,6 +226,7 @@ def test_damping_follows_how_well_the_model_fits():
     assert damping(jnp.nan) == 4.0
 
 
+@pytest.mark.slow
 @X64
 @pytest.mark.parametrize("make", [gradtx.scale_by_newton, lambda damping: gradtx.scale_by_newton_cg(damping=damping)])
 def test_the_derivative_by_damping_is_that_of_the_exact_solution(make):
@@ -234,6 +241,7 @@ def test_the_derivative_by_damping_is_that_of_the_exact_solution(make):
     np.testing.assert_allclose(found, -jnp.linalg.solve(damped, jnp.linalg.solve(damped, matrix @ x)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_lanes_are_runs_of_their_own():
     starts = jnp.asarray([[0.5, 0.1], [0.0, 1.0], [0.9, -0.8]])
     together = jax.jit(jax.vmap(lambda x: minimize(saddle, x, gradtx.newton_cg(), tol=1e-3)))(starts)
@@ -298,6 +306,7 @@ MASKED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search", [gradtx.scale_by_zoom_linesearch(20), BACKTRACKING], ids=["zoom", "backtracking"])
 @pytest.mark.parametrize("name", MASKED)
 def test_what_masks_stands_before_the_search_which_sees_all(name, search):
@@ -318,6 +327,7 @@ def test_a_frozen_part_stays_and_the_rest_goes_as_far_as_it_can():
     np.testing.assert_allclose(found.params["w"], [0, 1, 2], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("tx", [gradtx.lbfgs(memory_size=3), gradtx.newton_cg()], ids=["lbfgs", "cg"])
 def test_sharded_params_stay_so_and_end_where_others_do(tx, kind):
@@ -337,6 +347,7 @@ def test_sharded_params_stay_so_and_end_where_others_do(tx, kind):
         assert leaf.sharding.is_equivalent_to(place, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tx", [gradtx.newton(), gradtx.newton_cg(), gradtx.lbfgs()], ids=["dense", "cg", "lbfgs"])
 def test_trees_with_holes_without_leaves_and_of_half_precision(tx):
     def squares(params):

@@ -54,6 +54,7 @@ def test_a_pair_of_negative_curvature_is_damped_until_it_is_positive(curvature):
     assert updates @ s > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("curvature", CURVATURES)
 def test_a_batch_that_is_not_finite_teaches_nothing(curvature):
     tx = gradtx.scale_by_stochastic_lbfgs(2, 2, 0.5, curvature)
@@ -103,6 +104,7 @@ def rated(direction: Any, rate: float) -> Any:
     return gradtx.chain(direction, gradtx.scale_by_learning_rate(rate))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("curvature", CURVATURES)
 def test_it_gains_on_mini_batches_at_rates_a_decade_apart(curvature):
     for rate in (0.03, 0.3):
@@ -111,6 +113,7 @@ def test_it_gains_on_mini_batches_at_rates_a_decade_apart(curvature):
         assert (losses < 1.25).all()  # they begin at 2.4
 
 
+@pytest.mark.slow
 def test_naive_pairs_are_made_of_noise():
     """Pairs of two batches: without those of negative curvature it hardly moves; with them, as optax, it is thrown."""
     stalled = last_losses(rated(gradtx.scale_by_lbfgs(), 0.03))

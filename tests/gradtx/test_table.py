@@ -12,7 +12,7 @@ import gradtx.learned
 from gradtx.testing import LAWS, check_transformation
 
 from .row import Row
-from .table import TABLE, each_row, each_row_costly
+from .table import TABLE, each_row, each_row_costly, each_row_once
 
 # Bases; what they are bases of has rows.
 ABSTRACT = {"GradientTransformation", "Recipe", "Stateless"}
@@ -51,7 +51,7 @@ def check(row: Row, laws: Any, dtype: Any = np.float32) -> None:
     check_transformation(row.make(), extra=row.extra, refuses=row.refuses, sign=row.sign, laws=laws, dtype=dtype)
 
 
-@each_row
+@each_row_once
 def test_obeys_the_laws(row: Row) -> None:
     check(row, [law for law in LAWS if law not in COSTLY])
 
