@@ -27,6 +27,8 @@ from ._optimizers.adaptive import adadelta as adadelta
 from ._optimizers.adaptive import rmsprop as rmsprop
 from ._optimizers.adam import adam as adam
 from ._optimizers.adam import adamw as adamw
+from ._optimizers.lion import lion as lion
+from ._optimizers.lion import scale_by_lion as scale_by_lion
 from ._optimizers.lbfgs import lbfgs as lbfgs
 from ._optimizers.lbfgs import stochastic_lbfgs as stochastic_lbfgs
 from ._optimizers.second_order import newton as newton
@@ -125,6 +127,7 @@ from ._transforms.second_moment import ScaleByRssState as ScaleByRssState
 from ._transforms.adadelta import ScaleByAdaDeltaState as ScaleByAdaDeltaState
 from ._transforms.adam import ScaleByAdamState as ScaleByAdamState
 from ._transforms.weight_decay import AddDecayedWeightsState as AddDecayedWeightsState
+from ._optimizers.lion import ScaleByLionState as ScaleByLionState
 from ._optimizers.nag import NagState as NagState
 from ._curvature.lbfgs import ScaleByLBFGSState as ScaleByLBFGSState
 from ._curvature.stochastic_lbfgs import StochasticLBFGSState as StochasticLBFGSState

@@ -78,6 +78,9 @@ PARTS = (
     Row("scale_by_adam", ADAM, peer=optax.scale_by_adam),
     Row("scale_by_adam-nesterov", ADAM, {"nesterov": True}, peer=optax.scale_by_adam),
     Row("scale_by_adam-eps-0", {"eps": 0.0}),
+    Row("scale_by_lion", {"b1": 0.8, "b2": 0.95}, peer=optax.scale_by_lion),
+    Row("scale_by_lion-smooth", {"b1": 0.8, "b2": 0.95, "smooth_beta": 2.0}, {"mode": "smooth"}),
+    Row("lion", {"b1": 0.8, "b2": 0.95, "weight_decay": 0.1}, rate=0.05, peer=optax.lion),
     Row("add_decayed_weights", {"weight_decay": 0.1}, peer=optax.add_decayed_weights),
     Row(
         "add_decayed_weights-masked",
