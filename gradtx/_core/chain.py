@@ -108,7 +108,7 @@ class named_chain(chain):
         transforms: Pairs of a name and a transformation.
 
     Raises:
-        ValueError: if two stages have one name; and as `chain`.
+        ValueError: if two stages have one name, or one has a dot in it; and as `chain`.
         TypeError: if an argument is not a pair of a name and a transformation.
     """
 
@@ -124,6 +124,9 @@ class named_chain(chain):
     def __check_init__(self) -> None:
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"named_chain: names must differ, got {list(self.names)}")
+        for name in self.names:
+            if "." in name or name in ("names", "transforms"):  # paths of `replace` would not be clear
+                raise ValueError(f"named_chain: {name!r} cannot name a stage; use another word, without dots")
         super().__check_init__()
 
     def __getattr__(self, name: str) -> Any:

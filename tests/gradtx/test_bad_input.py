@@ -126,6 +126,8 @@ ROWS: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
                          lambda: gradtx.named_chain(ADAM)),
     "two stages of one name": (ValueError, r"named_chain: names must differ, got \['a', 'a'\]",
                                lambda: gradtx.named_chain(("a", ADAM), ("a", ADAM))),
+    "a stage with a dot in its name": (ValueError, "named_chain: 'a.b' cannot name a stage; use another word",
+                                       lambda: gradtx.named_chain(("a.b", ADAM))),
     # Trees
     "a gradient less": (ValueError, r"updates has nothing at \['b'\], but mu has float32\[3\] there",
                         lambda: update(ADAM, {"w": PARAMS["w"]})),
