@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ._core.contract import _Functions
-from ._core.data import PyTreeNode, layout, public_name, registry
+from ._core.contract import Recipe, Stateless, _Functions
+from ._core.data import PyTreeNode, layout, public_name, registry, roots
 from ._core.schedule import _Function
 from ._transforms.identity import stateless
 
@@ -194,6 +194,8 @@ def _class(name: object, where: str) -> type[PyTreeNode]:
             f"{where}.name: no class is registered as {_brief(name)}{_mean(close)}. "
             "If it is your own, import the module that defines it first"
         )
+    if cls in (*roots, Stateless, Recipe):
+        raise ValueError(f"{where}.name: {name} is a base of others, and makes nothing by itself")
     if cls in _OPAQUE:
         raise ValueError(f"{where}.name: {name} holds a function, which a configuration cannot. {_OPAQUE[cls]}")
     return cls

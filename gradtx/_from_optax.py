@@ -1,12 +1,7 @@
-"""Where a name of optax's is, or what to write instead, for what gradtx has not; and modules that load when asked for.
+"""Hints for optax's names that gradtx does not have, and modules that load at their first use.
 
 `__getattr__` is gradtx's own: Python calls it for a name that the package does not have. The table is data, so that
 optax need not be installed; a test compares it with the installed one.
-
-    if TYPE_CHECKING:  # a type checker takes a module with `__getattr__` for one that has every name
-        from . import interop as interop, learned as learned, testing as testing
-    else:
-        from ._from_optax import __dir__ as __dir__, __getattr__ as __getattr__
 """
 
 import difflib
@@ -89,7 +84,7 @@ _HINTS = {name: hint.format(name) for hint, names in _GROUPS.items() for name in
 
 
 def hint(name: str) -> str:
-    """What to write instead of a name that gradtx has not; empty where nothing is known."""
+    """Say what to write instead of a name that gradtx does not have; empty where nothing is known."""
     is_state = name.endswith("State") and name != "State"
     return _HINTS.get(name, _HINTS["ApplyEvery"] if is_state else "")
 

@@ -61,7 +61,7 @@ def as_optax(tx: GradientTransformation) -> optax.GradientTransformationExtraArg
     of their type; with this they come through.
 
     Raises:
-        ValueError: if `tx` differentiates at another point than `params` (`nag`), which optax has no word for.
+        ValueError: if `tx` differentiates at another point than `params` (`nag`), which optax does not provide for.
         TypeError: if `tx` is not gradtx's.
     """
     import optax

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .contract import GradientTransformation
@@ -86,8 +87,8 @@ class chain(GradientTransformation):
     def _items(self) -> dict[str, Any]:
         return dict(zip(self._stages(), self.transforms, strict=True))
 
-    def _with_item(self, name: str, value: object) -> Any:
-        stages = {**self._items(), name: value}
+    def _with_items(self, changes: Mapping[str, Any]) -> Any:
+        stages = {**self._items(), **changes}
         return type(self)._make({**self._values(), "transforms": tuple(stages.values())})
 
     def __getitem__(self, index: int) -> GradientTransformation:

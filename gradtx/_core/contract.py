@@ -82,12 +82,13 @@ class GradientTransformation(PyTreeNode, _OptaxType):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "update" in cls.__dict__:
-            cls.update = checked_update(cls.__dict__["update"], cls.__name__)
+        # Inherited from a class that is no transformation, too.
+        if cls.update is not GradientTransformation.update and not hasattr(cls.update, "needs"):
+            cls.update = checked_update(cls.update, cls.__name__)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check(self) -> None:
         _check_hands_on(type(self))
+        super()._check()
 
     def init(self, params: Params) -> OptState:
         """The state for `params`: arrays, tracers, or `ShapeDtypeStruct`s under `jax.eval_shape`."""
@@ -198,6 +199,11 @@ def _state_inside(state: object, name: str, number: int) -> Any:
     for field in (name, f"{name}_state", *(["inner_state", "inner_states"] if number == 1 else [])):
         if field in getattr(state, "_fields", ()):
             return getattr(state, field)
+    if number > 1 and state is not None:
+        raise TypeError(
+            f"the state of `{name}` cannot be told from a {type(state).__name__}: put it into a field `{name}` or "
+            f"`{name}_state` of a NamedTuple"
+        )
     return state
 
 
@@ -256,16 +262,25 @@ class Recipe(GradientTransformation):
     tracers or batches there.
     """
 
-    def __check_init__(self) -> None:
-        self.parts()  # which may refuse what does not fit
+    def _check(self) -> None:
+        super()._check()
+        self._made()  # which may refuse what does not fit
 
     def parts(self) -> GradientTransformation:
         """The parts, made of the fields."""
         raise NotImplementedError(f"{type(self).__name__} has no method `parts(self)`")
 
+    def _made(self) -> GradientTransformation:
+        parts = self.parts()
+        made = parts if isinstance(parts, GradientTransformation) else GradientTransformation.coerce(parts)
+        if made is None:
+            name = type(self).__name__
+            raise TypeError(f"{name}.parts() must return a transformation, got {parts!r}; use gradtx.chain(...)")
+        return made
+
     def _parts(self) -> GradientTransformation:
         with trusted():
-            return self.parts()
+            return self._made()
 
     def init(self, params: Params) -> OptState:
         """The state of the parts."""

@@ -66,6 +66,10 @@ class PyTreeNode:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        if "__post_init__" in cls.__dict__:
+            raise TypeError(
+                f"{cls.__name__}: write __check_init__ in place of __post_init__, which validates the fields"
+            )
         for name in inspect.get_annotations(cls):
             if name == "_":  # of KW_ONLY
                 continue
@@ -102,7 +106,11 @@ class PyTreeNode:
             _static_of(self)  # refuses what has no hash
             # What a check cannot ask, since it is traced, passes.
             with contextlib.suppress(jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
-                self.__check_init__()
+                self._check()
+
+    def _check(self) -> None:
+        """What is checked once all fields are known to be valid by themselves."""
+        self.__check_init__()
 
     def __check_init__(self) -> None:
         """Raise where fields do not fit each other. Called after each field has been validated by itself."""
@@ -119,9 +127,9 @@ class PyTreeNode:
         """What a path may name next: the fields."""
         return self._values()
 
-    def _with_item(self: N, name: str, value: object) -> N:
-        """The same with another value at a name of `_items`."""
-        return type(self)._make({**self._values(), name: value})
+    def _with_items(self: N, changes: Mapping[str, Any]) -> N:
+        """The same with other values at names of `_items`."""
+        return type(self)._make({**self._values(), **changes})
 
     def _values(self) -> dict[str, Any]:
         """Every field by name."""
@@ -139,15 +147,16 @@ class PyTreeNode:
             more: The same as keyword arguments.
 
         Raises:
-            TypeError: A path names no field, or several; the fields are listed.
+            TypeError: if a path names no field, or several; the fields are listed.
         """
-        new = self
-        for key, value in {**(changes or {}), **more}.items():
-            if key in (values := new._values()):
-                new = type(self)._make({**values, key: value})
-            else:
-                new = set_at(new, find(type(self).__name__, new, key), value)
-        return new
+        own, items, owner = self._values(), self._items(), type(self).__name__
+        given = {**(changes or {}), **more}
+        whole = {key: value for key, value in given.items() if key in own and key not in items}
+        inside = {find(owner, self, key): value for key, value in given.items() if key not in whole}
+        if len(inside) + len(whole) < len(given) or (whole and inside):
+            raise TypeError(f"{owner}: {', '.join(given)} name one place twice; give each once")
+        # All at once, so that fields which have to fit each other can change together.
+        return type(self)._make({**own, **whole}) if whole else set_at(self, inside)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable; use .replace({name}=...)")

@@ -113,7 +113,7 @@ class Spec:
                 value = self.convert(value)
             except TypeError as error:
                 raise TypeError(f"{where}: {error}") from error
-        if self.kind == "static":
+        if self.kind == "static" and (self.items is None or not validate):
             return self._static(value, where) if validate else value
         if self.items is not None and isinstance(value, (tuple, list, Mapping)) and not hasattr(value, "init"):
             return self._container(value, where, validate)
@@ -139,6 +139,13 @@ class Spec:
             return {key: self.items.take(item, f"{where}[{key!r}]", validate) for key, item in value.items()}
         return tuple(self.items.take(item, f"{where}[{i}]", validate) for i, item in enumerate(value))
 
+    def _expected(self) -> str:
+        container = [f"a tuple or dict of values that are {self.items._expected()}"] if self.items is not None else []
+        numbers = ["a number", "an array of floats"] if self.numbers else []
+        return " or ".join(
+            [*numbers, *(node.describes for node in self.nodes), *container, *(t.__name__ for t in self.types)]
+        )
+
     def _data(self, value: object, where: str, validate: bool) -> Any:
         if self.free:
             return jax.tree.map(own, value)
@@ -148,9 +155,7 @@ class Spec:
             coerced = node.coerce(value)
             if coerced is not None:
                 return coerced
-        expected = " or ".join(
-            [*(["a number", "an array of floats"] if self.numbers else []), *(node.describes for node in self.nodes)]
-        )
+        expected = self._expected()
         if not self.numbers:
             raise TypeError(f"{where} must be {expected}, got {value!r} ({type(value).__name__})")
         return _number(value, where, self.range, expected, validate)
@@ -176,7 +181,7 @@ def read(annotation: object, kind: Kind | None = None) -> Spec:
     if origin in (*_SEQUENCES, *_MAPPINGS):
         members = parts[1:] if origin in _MAPPINGS else [part for part in parts if part is not Ellipsis]
         items = _united(annotation, [read(part, kind) for part in members])
-        return Spec(kind=items.kind, items=items) if items.kind == "data" else Spec(kind=items.kind, free=True)
+        return Spec(kind=items.kind, items=items)
     if kind == "data" and annotation in _NUMBERS:
         return Spec(kind=kind, numbers=True)
     if origin is Literal:

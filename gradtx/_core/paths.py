@@ -37,17 +37,21 @@ def find(owner: str, value: object, key: str) -> Path:
     raise TypeError(f"{owner} has no argument {key!r}; it has {', '.join(map('.'.join, paths)) or 'none'}")
 
 
-def set_at(value: Any, path: Path, new: Any) -> Any:
-    """The same value with something else at a path."""
-    if not path:
-        return new
-    name, *rest = path
-    changed = set_at(children(value)[name], tuple(rest), new)
-    if hasattr(value, "_with_item"):
-        return value._with_item(name, changed)
+def set_at(value: Any, changes: Mapping[Path, Any]) -> Any:
+    """The same value with others at some paths; each part is made anew once."""
+    groups: dict[str, dict[Path, Any]] = {}
+    for (name, *rest), new in changes.items():
+        groups.setdefault(name, {})[tuple(rest)] = new
+    here, changed = children(value), {}
+    for name, inside in groups.items():
+        if () in inside and len(inside) > 1:
+            raise TypeError(f"`{name}` is replaced whole and in part; give one of the two")
+        changed[name] = inside[()] if () in inside else set_at(here[name], inside)
+    if hasattr(value, "_with_items"):
+        return value._with_items(changed) if changed else value
     if isinstance(value, Mapping):
-        return {key: changed if str(key) == name else item for key, item in value.items()}
-    return type(value)(changed if i == int(name) else item for i, item in enumerate(value))
+        return {key: changed.get(str(key), item) for key, item in value.items()}
+    return type(value)(changed.get(str(i), item) for i, item in enumerate(value))
 
 
 def shortest_names(paths: list[Path]) -> list[str]:

@@ -18,7 +18,7 @@ MatrixVectorProduct: TypeAlias = Callable[[Any], Any]
 """`v -> A v` on trees, linear and symmetric."""
 
 WHY_REAL = "give real and imaginary parts; the second derivatives of a complex one are no symmetric matrix"
-"""For `check_real`."""
+"""The reason that `check_real` gives."""
 
 
 def check_aligned(updates: Updates, params: Params) -> None:

@@ -42,7 +42,7 @@ class ScaleByBacktrackingLinesearchState(NamedTuple):
     info: BacktrackingLinesearchInfo
     """How well the last step does."""
     evaluations: Count
-    """Of the objective (with its gradient, if that is stored), in all searches."""
+    """Evaluations of the objective (with its gradient, if that is stored), in all searches."""
     outcome: Count
     """How the last search ended, an `Outcome`."""
 

@@ -31,7 +31,7 @@ class LinesearchState(Protocol):
 
     @property
     def evaluations(self) -> Count:
-        """Of the objective, in all searches."""
+        """Evaluations of the objective, in all searches."""
         ...
 
     @property

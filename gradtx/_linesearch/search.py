@@ -64,7 +64,7 @@ class Search(NamedTuple):
     trial: ScalarArray
     """The step to try next."""
     evaluations: Count
-    """Of the objective, in this search."""
+    """Evaluations of the objective, in this search."""
     outcome: Count
     """An `Outcome`; the loop goes on while it is `SEARCHING`."""
     memory: Any

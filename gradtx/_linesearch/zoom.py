@@ -61,7 +61,7 @@ class ScaleByZoomLinesearchState(NamedTuple):
     info: ZoomLinesearchInfo
     """How well the last step does."""
     evaluations: Count
-    """Of the objective with its gradient, in all searches."""
+    """Evaluations of the objective with its gradient, in all searches."""
     outcome: Count
     """How the last search ended, an `Outcome`."""
 
@@ -111,7 +111,7 @@ class scale_by_zoom_linesearch(GradientTransformation):
             second condition always holds.
         approx_dec_rtol: By how much of its own size the objective may seem to rise where slopes decide. `None`: they
             never do.
-        stepsize_precision: The length of an interval, relative to its longer end, that is not divided any more.
+        stepsize_precision: The length of an interval, relative to its longer end, that is no longer divided.
         initial_guess_strategy: The first step tried is the last search's ("keep") or 1 ("one").
         verbose: Whether to print how a search ended that did not meet both conditions.
         cubic_extrapolation: Whether a step may get longer than `increase_factor` says, up to fivefold, where the cubic

@@ -1,4 +1,4 @@
-r"""What a decaying average that began at zero is short of."""
+r"""Correct a decaying average for its start at zero."""
 
 from __future__ import annotations
 

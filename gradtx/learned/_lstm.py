@@ -26,7 +26,7 @@ MAX_EXPONENT = 10.0
 FORGET_BIAS = 1.0
 """Added to the forget gate, so that an untrained network remembers. Jozefowicz et al., 2015."""
 OUTPUT_SCALE = 0.1
-"""Of the output layer's first kernel, so that an untrained network takes small steps."""
+"""Scale of the output layer's first kernel, so that an untrained network takes small steps."""
 
 
 def log_and_sign(updates: Float[Array, "*shape"]) -> Float[Array, " 2 *shape"]:

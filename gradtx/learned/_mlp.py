@@ -36,7 +36,7 @@ TIME_SCALES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 FIRST_AVERAGE = 2
 """The average that an untrained network steps along."""
 OUTPUT_SCALE = 0.01
-"""Of the output layer's first kernel, so that an untrained network is about the method that it begins as."""
+"""Scale of the output layer's first kernel, so that an untrained network is about the method it begins as."""
 LOG_EPS = 1e-8
 """Added to sizes before their logarithm is taken."""
 LOG_DIVISOR = 10.0

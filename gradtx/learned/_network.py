@@ -18,7 +18,7 @@ Shapes: TypeAlias = Mapping[str, Any]
 """A tree of dicts whose leaves are shapes: what weights must look like."""
 
 WHY_REAL = "a network of real weights reads and writes real numbers"
-"""For `check_real`."""
+"""The reason that `check_real` gives."""
 
 
 def dense(

@@ -362,3 +362,40 @@ def test_a_missing_method_is_named() -> None:
 
     with pytest.raises(NotImplementedError, match="nothing has no method `init"):
         nothing().init(PARAMS)
+
+
+class two(GradientTransformation):
+    """Two transformations whose states are in a plain tuple."""
+
+    a: GradientTransformation
+    b: GradientTransformation
+
+    def init(self, params: Params) -> OptState:
+        return self.a.init(params), self.b.init(params)
+
+    def update(
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, OptState]:
+        return updates, state
+
+
+def test_states_that_cannot_be_told_apart_are_named() -> None:
+    tx = two(gradtx.adam(0.1), gradtx.adam(0.2))
+    with pytest.raises(TypeError, match="the state of `a` cannot be told from a tuple: put it into a field `a`"):
+        gradtx.current(tx, tx.init(PARAMS))
+
+
+class Mixed:
+    """An `update` from a class that is no transformation."""
+
+    def update(self, updates: Any, state: Any, params: Any = None, *, value: Any) -> Any:
+        return updates, state
+
+
+class mixed(Mixed, Stateless):
+    """Extra arguments are selected for it all the same."""
+
+
+def test_an_inherited_update_gets_what_it_declares() -> None:
+    tx = gradtx.chain(mixed())
+    tx.update(GRADS, tx.init(PARAMS), PARAMS, value=1.0, other=2.0)
