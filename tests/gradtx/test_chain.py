@@ -383,19 +383,3 @@ def test_states_that_cannot_be_told_apart_are_named() -> None:
     tx = two(gradtx.adam(0.1), gradtx.adam(0.2))
     with pytest.raises(TypeError, match="the state of `a` cannot be told from a tuple: put it into a field `a`"):
         gradtx.current(tx, tx.init(PARAMS))
-
-
-class Mixed:
-    """An `update` from a class that is no transformation."""
-
-    def update(self, updates: Any, state: Any, params: Any = None, *, value: Any) -> Any:
-        return updates, state
-
-
-class mixed(Mixed, Stateless):
-    """Extra arguments are selected for it all the same."""
-
-
-def test_an_inherited_update_gets_what_it_declares() -> None:
-    tx = gradtx.chain(mixed())
-    tx.update(GRADS, tx.init(PARAMS), PARAMS, value=1.0, other=2.0)

@@ -9,8 +9,9 @@ import optax
 import pytest
 
 import gradtx
-from gradtx import Recipe, Scalar
+from gradtx import Recipe, Scalar, Stateless
 
+from .test_chain import GRADS, PARAMS
 from .test_data import Passes, holders
 
 
@@ -59,3 +60,19 @@ def test_parts_are_a_transformation() -> None:
     assert tx.update(jnp.ones(2), tx.init(jnp.ones(2)))[0][0] == pytest.approx(-0.1)
     with pytest.raises(TypeError, match=r"foreign_parts.parts\(\) must return a transformation, got \[.*gradtx.chain"):
         foreign_parts(0.1, True)
+
+
+class Mixed:
+    """An `update` from a class that is no transformation."""
+
+    def update(self, updates: Any, state: Any, params: Any = None, *, value: Any) -> Any:
+        return updates, state
+
+
+class mixed(Mixed, Stateless):
+    """Extra arguments are selected for it all the same."""
+
+
+def test_an_inherited_update_gets_what_it_declares() -> None:
+    tx = gradtx.chain(mixed())
+    tx.update(GRADS, tx.init(PARAMS), PARAMS, value=1.0, other=2.0)
