@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", re.M | re.S)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
+NOTEBOOKS_ONLY = re.compile(r'Import "IPython[\w.]*" could not be resolved')  # of the docs' extra, not of the tests'
 FRAGMENTS = {"contract.md"}  # its plain blocks show the shape of a loop, with names from nowhere
 
 
@@ -50,7 +51,7 @@ def test_pages_type_check(tmp_path: pathlib.Path) -> None:
     wrong = [
         f"{pathlib.Path(each['file']).stem}:{each['range']['start']['line'] + 1}: {each['message']}"
         for each in report["generalDiagnostics"]
-        if each["severity"] == "error"
+        if each["severity"] == "error" and not NOTEBOOKS_ONLY.search(each["message"])
     ]
     assert report["summary"]["filesAnalyzed"] > 8, run.stdout
     assert not wrong, "\n".join(wrong)

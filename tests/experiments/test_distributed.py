@@ -14,7 +14,7 @@ from experiments.results import directory
 from tests.experiments.processes import RUN, Place, finish
 
 # What XLA prints of its connections, several threads at once and piece by piece.
-GLOO = re.compile(r"\[Gloo\] Rank | is connected to | peer ranks\. Expected number of connected peer ranks is : ")
+GLOO = re.compile(r"\[Gloo\] Rank | is connected to | peer ranks\. |Expected number of connected peer ranks is : ")
 TWO = {"JAX_NUM_CPU_DEVICES": "2"}
 
 
