@@ -238,6 +238,7 @@ def test_repr(tx: Any, shown: str | None) -> None:
         assert repr(holders(groups={"a": tx[0]})).endswith("groups={'a': scale(step_size=2.0)}, key=None, raw=None)")
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # treescope's, with the newest NumPy
 def test_notebooks_show_a_tree() -> None:
     treescope = pytest.importorskip("treescope")
     tx = gradtx.chain(gradtx.clip(1.0), gradtx.adam(gradtx.linear_schedule(1e-3, 0.0, 10)))
