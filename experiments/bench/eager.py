@@ -1,4 +1,4 @@
-"""What Python pays: an optimizer's update without `jax.jit`, its making, and its trace.
+"""Costs in Python: an optimizer's update without `jax.jit`, its making, and its trace.
 
 Nearly all of it is the cost of dispatch, so the leaves are small: one of 32 x 32, and 62 of them. A scheduled optimizer
 has a warm-up and a cosine decay. A trace is of `update` on one leaf, its second and later ones: what JAX has traced

@@ -39,12 +39,10 @@ class Range:
 
     def holds(self, value: Any) -> bool:
         """Whether every entry is finite and inside."""
-        if isinstance(value, (int, float)):
-            above = value > self.low if self.low_open else value >= self.low
-            below = value < self.high if self.high_open else value <= self.high
-            return above and below and math.isfinite(value)
         above = value > self.low if self.low_open else value >= self.low
         below = value < self.high if self.high_open else value <= self.high
+        if isinstance(value, (int, float)):  # spares NumPy, for what is mostly given
+            return above and below and math.isfinite(value)
         return bool(np.all(np.isfinite(value) & above & below))
 
 
