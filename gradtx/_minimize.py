@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -19,7 +18,7 @@ from ._core.contract import GradientTransformation
 from ._core.precision import cast_like, scalar, step_dtype
 from ._core.types import Count, OptState, Params, ScalarArray, Updates
 from ._linesearch.from_state import last_linesearch_state, linesearch_states
-from ._linesearch.search import Outcome
+from ._linesearch.search import MessageEnum, Outcome
 from ._objective import one_number
 from ._vectors import max_abs
 
@@ -43,16 +42,8 @@ class CompositeLoss:
         return self.loss(self.outputs(params, *args), *args)
 
 
-class Reason(enum.IntEnum):
+class Reason(MessageEnum):
     """Why a minimisation stopped. `message` says it in words."""
-
-    message: str
-
-    def __new__(cls, value: int, message: str) -> Any:
-        """A member is an int."""
-        member = int.__new__(cls, value)
-        member._value_, member.message = value, message
-        return member
 
     RUNNING = 0, "it has not stopped"
     CONVERGED = 1, "the largest entry of the gradient is at most `tol`"

@@ -26,8 +26,8 @@ class OrInfinite(Range):
         return bool(np.all(np.asarray(value) >= self.low))
 
 
-class Outcome(enum.IntEnum):
-    """How a line search ended. `message` says it in words."""
+class MessageEnum(enum.IntEnum):
+    """Numbers that an array can hold, each with a `message` in words."""
 
     message: str
 
@@ -36,6 +36,10 @@ class Outcome(enum.IntEnum):
         member = int.__new__(cls, value)
         member._value_, member.message = value, message
         return member
+
+
+class Outcome(MessageEnum):
+    """How a line search ended. `message` says it in words."""
 
     SEARCHING = 0, "no search has ended yet"
     WOLFE = 1, "sufficient decrease and the curvature condition hold"
