@@ -2,8 +2,8 @@
 
 One is `{"name": "gradtx.adam", "arguments": {"learning_rate": 0.001, ...}}`, with every argument, so that a default
 which changes later changes no saved run. Numbers, strings, bools, null, lists and dicts of strings stand for themselves
-(a tuple is a list); an array is `{"$array": ...}`, a dtype `{"$dtype": ...}`, a number that JSON has not
-`{"$float": "nan"}`.
+(a tuple is a list, and a list `{"$list": ...}`); an array is `{"$array": ...}`, a dtype `{"$dtype": ...}`, a number
+that JSON has not `{"$float": "nan"}`.
 
 Reading looks names up among the classes that the program has defined: a file can import nothing, and runs nothing but
 their constructors, which check the arguments as they check any others.
@@ -11,7 +11,6 @@ their constructors, which check the arguments as they check any others.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import math
 import reprlib
@@ -101,13 +100,14 @@ def _write(value: Any, where: str) -> Any:
     if isinstance(value, np.dtype):
         return {"$dtype": value.name}
     if type(value) in (list, tuple):
-        return [_write(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        items = [_write(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return {"$list": items} if type(value) is list else items
     if isinstance(value, dict) and all(type(key) is str for key in value):
         return {key: _write(item, f"{where}[{key!r}]") for key, item in value.items()}
     if callable(value):
         name = getattr(value, "__qualname__", type(value).__name__)
         raise TypeError(
-            f"{where}: the plain function {name} cannot be saved. Give a mask as a tree of bools, or as a rule: "
+            f"{where}: the plain function {name} cannot be saved. If it is a mask, give a tree of bools or a rule: "
             "gradtx.by_rank(2), gradtx.by_path('*/kernel')"
         )
     raise TypeError(f"{where}: {_brief(value)} cannot be saved; use numbers, strings, arrays, dicts, lists or tuples")
@@ -156,6 +156,8 @@ def _read(value: object, where: str) -> Any:
                 return jnp.dtype(name)
             case {"$float": str(number)}:
                 return float(number)
+            case {"$list": list(items)}:
+                return list(_read(items, where))
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(f"{where}: {_brief(value)} is not what to_config writes: {error}") from None
     return {key: _read(item, f"{where}[{key!r}]") for key, item in value.items()}
@@ -175,11 +177,7 @@ def _read_node(config: dict[str, Any], where: str) -> PyTreeNode:
             raise ValueError(
                 f"{where}: {cls.__name__} has no argument {_brief(name)}{_mean(close)}; it has {', '.join(fields)}"
             )
-    values = {name: field.default for name, field in fields.items() if field.default is not dataclasses.MISSING}
-    values |= {name: _read(value, f"{where}.{name}") for name, value in given.items()}
-    missing = [name for name in fields if name not in values]
-    if missing:
-        raise ValueError(f"{where}: {cls.__name__} needs the argument `{missing[0]}`")
+    values = {name: _read(value, f"{where}.{name}") for name, value in given.items()}
     try:
         return cls._make(values)
     except Exception as error:  # whatever a constructor raises for these arguments, the configuration is at fault
@@ -202,7 +200,7 @@ def _class(name: object, where: str) -> type[PyTreeNode]:
 
 
 def _mean(close: list[str]) -> str:
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
 def decode_array(value: dict[str, Any]) -> Any:

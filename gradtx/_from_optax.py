@@ -23,12 +23,12 @@ _GROUPS = {
         multiclass_generalized_dice_loss multiclass_hinge_loss multiclass_perceptron_loss multiclass_sparsemax_loss
         perceptron_loss poly_loss_cross_entropy ranking_softmax_loss sparsemax_loss triplet_margin_loss""",
     "use optax's as it is: `gradtx.chain(optax.{}(...))`. Its numbers are fixed there, and not data": """
-        adabelief adafactor adamax adamaxw adan amsgrad fromage lamb lars lion noisy_sgd novograd optimistic_adam
+        adabelief adafactor adamax adamaxw adan amsgrad fromage lamb lars noisy_sgd novograd optimistic_adam
         optimistic_adam_v2 optimistic_gradient_descent polyak_sgd radam rprop sign_sgd signum sm3 yogi
         adaptive_grad_clip add_noise apply_every centralize clip_by_block_rms freeze keep_params_nonnegative
         measure_with_ema monitor normalize_by_update_norm per_example_global_norm_clip per_example_layer_norm_clip
         scale_by_adamax scale_by_adan scale_by_amsgrad scale_by_belief scale_by_distance_over_gradients
-        scale_by_factored_rms scale_by_lion scale_by_novograd scale_by_optimistic_gradient scale_by_param_block_norm
+        scale_by_factored_rms scale_by_novograd scale_by_optimistic_gradient scale_by_param_block_norm
         scale_by_param_block_rms scale_by_polyak scale_by_radam scale_by_rprop scale_by_sign scale_by_sm3
         scale_by_trust_ratio scale_by_yogi snapshot zero_nans""",
     "use optax's as it is: `gradtx.chain(optax.contrib.{}(...))`. Its numbers are fixed there, and not data": """
@@ -72,14 +72,7 @@ _HINTS = {name: hint.format(name) for hint, names in _GROUPS.items() for name in
     "nadamw": "it is `gradtx.adamw(..., nesterov=True)`",
     "safe_int32_increment": "it is `gradtx.safe_increment`",
     "stateless_with_tree_map": "it is `gradtx.stateless`, with `jax.tree.map` inside",
-    # Former names of gradtx's own.
     "momentum": "it is `gradtx.trace`, as in optax; the optimizer is `gradtx.sgd(learning_rate, momentum)`",
-    "transformation": "write a subclass of `gradtx.GradientTransformation`, or of `gradtx.Recipe`",
-    "Transform": "write a subclass of `gradtx.GradientTransformation`",
-    "schedule": "write a subclass of `gradtx.Schedule`",
-    "LossOfOutputs": "it is `gradtx.CompositeLoss`",
-    "Minimum": "it is `gradtx.MinimizeResult`",
-    "optimizers": "all names are in `gradtx` itself: `gradtx.adam`",
 }
 
 

@@ -132,6 +132,10 @@ def _check(fun: Objective, args: tuple[Any, ...], max_steps: int | jax.Array, to
             )
     if not jnp.issubdtype(jnp.result_type(max_steps), jnp.integer):
         raise TypeError(f"minimize: max_steps must be a whole number, got {max_steps!r}")
+    if not isinstance(max_steps, Tracer) and max_steps < 0:
+        raise ValueError(f"minimize: max_steps must be at least 0, got {max_steps!r}")
+    if isinstance(tol, (str, bytes, complex)) or jnp.issubdtype(jnp.result_type(tol), jnp.complexfloating):
+        raise TypeError(f"minimize: tol must be a real number, got {tol!r}")
     if not isinstance(tol, Tracer) and not tol >= 0:  # NaN is not either
         raise ValueError(f"minimize: tol must be at least 0, got {tol!r}")
 

@@ -20,6 +20,7 @@ class Needs:
     Keyword-only parameters are extra arguments; `params` without a default is required; `**extra` takes everything.
     """
 
+    takes_params: bool
     params: bool
     required: frozenset[str]
     optional: frozenset[str]
@@ -30,7 +31,9 @@ class Needs:
         """Read the signature, but for the first `skip` parameters (a method's `self`)."""
         parameters = list(inspect.signature(update).parameters.values())[skip:]
         keyword = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         return cls(
+            takes_params=len(positional) > 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters),
             params=len(parameters) > 2
             and parameters[2].kind is parameters[2].POSITIONAL_OR_KEYWORD
             and parameters[2].default is parameters[2].empty,
@@ -43,11 +46,13 @@ class Needs:
         """The extra arguments to hand on. Raises for what is missing, ignores what nobody declared."""
         if self.params and params is None:
             raise ValueError(f"{owner} needs params: call tx.update(updates, state, params)")
-        for name in sorted(self.required):
-            if name not in extra:
-                raise TypeError(
-                    f"{owner} needs the extra argument `{name}`: call tx.update(updates, state, params, {name}=...)"
-                )
+        missing = sorted(name for name in self.required if name not in extra)
+        if missing:
+            several, call = "s" * (len(missing) > 1), ", ".join(f"{name}=..." for name in missing)
+            raise TypeError(
+                f"{owner} needs the extra argument{several} `{'`, `'.join(missing)}`: "
+                f"call tx.update(updates, state, params, {call})"
+            )
         if self.everything or not extra:
             return extra
         return {name: value for name, value in extra.items() if name in self.required or name in self.optional}
@@ -56,7 +61,7 @@ class Needs:
 def checked_update(update: Callable[..., Any], owner: str) -> Callable[..., Any]:
     """The method `update`, which gets the extra arguments it declares, and a state of the class that it makes."""
     needs = Needs.of(update, skip=1)
-    if len(inspect.signature(update).parameters) < 4:
+    if not needs.takes_params:
         raise TypeError(f"{owner}: write the method as update(self, updates, state, params=None)")
 
     @functools.wraps(update)
@@ -77,6 +82,7 @@ def wrong_state(owner: str, expected: tuple[type, ...], state: object) -> str:
     names, came = [cls.__name__ for cls in expected], type(state).__name__
     if came in names:
         names, came = [f"{cls.__module__}.{cls.__name__}" for cls in expected], f"{type(state).__module__}.{came}"
+        came += ", which was defined anew since" if came in names else ""
     return (
         f"{owner} expected a state of type {' or '.join(names)}, got {came}. Make it with tx.init(params), or bring an "
         "optax state in with gradtx.interop.from_optax"

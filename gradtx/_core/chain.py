@@ -31,8 +31,7 @@ class chain(GradientTransformation):
     transforms: tuple[GradientTransformation, ...]
 
     def __init__(self, *transforms: object) -> None:
-        self.__dict__["transforms"] = transforms
-        self.__post_init__()
+        self._set_fields(transforms=transforms)
 
     def __check_init__(self) -> None:
         names = self._stages()
@@ -119,10 +118,12 @@ class named_chain(chain):
         for pair in transforms:
             if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
                 raise TypeError(f"named_chain: expected pairs like ('clip', gradtx.clip(1.0)), got {pair!r}")
-        self.__dict__["names"] = tuple(name for name, _ in transforms)
-        super().__init__(*(tx for _, tx in transforms))
+        names, stages = tuple(name for name, _ in transforms), tuple(tx for _, tx in transforms)
+        self._set_fields(transforms=stages, names=names)
 
     def __check_init__(self) -> None:
+        if len(self.names) != len(self.transforms):
+            raise ValueError(f"named_chain: {len(self.names)} names for {len(self.transforms)} stages")
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"named_chain: names must differ, got {list(self.names)}")
         for name in self.names:

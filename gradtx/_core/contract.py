@@ -123,7 +123,7 @@ class GradientTransformation(PyTreeNode, _OptaxType):
 
     def _inside(self, state: object) -> list[tuple[Path, GradientTransformation, Any]]:
         """The transformations in this one's fields, with their paths and states (`None` if `state` is)."""
-        held = {name: value for name, value in self._values().items() if _holds_transformations(value)}
+        held = {name: self.__dict__[name] for name in _holders(type(self)) if self.__dict__[name] is not None}
         found: list[tuple[Path, GradientTransformation, Any]] = []
         for name, value in held.items():
             part = _state_inside(state, name, len(held))
@@ -180,18 +180,19 @@ roots.append(GradientTransformation)
 @functools.cache
 def _check_hands_on(cls: type[GradientTransformation]) -> None:
     """Refuse a wrapper that would keep extra arguments from what it wraps, which would then miss them."""
-    specs = [spec for field in layout(cls).fields for spec in (field.spec, field.spec.items) if spec is not None]
     needs = getattr(cls.update, "needs", None)
-    if any(GradientTransformation in spec.nodes for spec in specs) and needs is not None and not needs.everything:
+    if _holders(cls) and needs is not None and not needs.everything:
         raise TypeError(
             f"{cls.__name__}: a transformation with transformations inside takes **extra in `update` and hands it on: "
             "self.inner.update(updates, state, params, **extra)"
         )
 
 
-def _holds_transformations(value: object) -> bool:
-    inside = children(value).values() if isinstance(value, (tuple, dict)) else [value]
-    return bool(inside) and all(isinstance(tx, GradientTransformation) for tx in inside)
+@functools.cache
+def _holders(cls: type[GradientTransformation]) -> tuple[str, ...]:
+    """The fields that hold transformations, one or a container of them, by their annotations."""
+    specs = {field.name: (field.spec, field.spec.items) for field in layout(cls).fields}
+    return tuple(name for name, both in specs.items() if any(s and GradientTransformation in s.nodes for s in both))
 
 
 def _state_inside(state: object, name: str, number: int) -> Any:
@@ -217,12 +218,13 @@ class _Functions(GradientTransformation):
     update_fn: Callable
 
     def __init__(self, init: Callable[..., Any], update: Callable[..., Any]) -> None:
-        self.__dict__.update(init_fn=init, update_fn=update)
-        self.__post_init__()
+        self._set_fields(init_fn=init, update_fn=update)
 
     def __check_init__(self) -> None:
         if not (callable(self.init_fn) and callable(self.update_fn)):
             raise TypeError(f"GradientTransformation takes two functions, got {self.init_fn!r} and {self.update_fn!r}")
+        if not Needs.of(self.update_fn).takes_params:
+            raise TypeError(f"{self!r}: write the function as update(updates, state, params=None)")
 
     def init(self, params: Params) -> OptState:
         return self.init_fn(widen(params))
@@ -264,7 +266,7 @@ class Recipe(GradientTransformation):
 
     def _check(self) -> None:
         super()._check()
-        self._made()  # which may refuse what does not fit
+        self.__dict__["_parts_made"] = self._made()  # which may refuse what does not fit
 
     def parts(self) -> GradientTransformation:
         """The parts, made of the fields."""
@@ -279,8 +281,10 @@ class Recipe(GradientTransformation):
         return made
 
     def _parts(self) -> GradientTransformation:
-        with trusted():
-            return self._made()
+        if "_parts_made" not in self.__dict__:
+            with trusted():
+                self.__dict__["_parts_made"] = self._made()
+        return self.__dict__["_parts_made"]
 
     def init(self, params: Params) -> OptState:
         """The state of the parts."""
@@ -308,6 +312,8 @@ def current(tx: GradientTransformation, state: OptState) -> dict[str, jax.Array]
     A key is the field's name, `"learning_rate"`, or the whole path where several places have one of that name:
     `"0.learning_rate"`, `"1.learning_rate"`.
     """
+    if not isinstance(tx, GradientTransformation):
+        raise TypeError(f"current takes a gradtx transformation, whose hyperparameters are data; got {tx!r}")
     reports = tx._scheduled(state)
     names = shortest_names([path for path, _ in reports])
     return {name: jnp.asarray(value) for name, (_, value) in zip(names, reports, strict=True)}

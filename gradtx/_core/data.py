@@ -12,11 +12,13 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import jax
+import jax.numpy as jnp
 
 from .fields import Spec, read
 from .paths import find, set_at
@@ -63,6 +65,7 @@ class PyTreeNode:
     """Base of transformations and schedules: subclasses are frozen dataclasses, registered as pytrees."""
 
     describes: ClassVar[str] = "a pytree node"
+    _takes_fields: ClassVar[bool] = True  # its constructor, by their names
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -75,21 +78,42 @@ class PyTreeNode:
                 continue
             if name.startswith("_") or any(hasattr(base, name) for base in cls.__mro__ if base in roots):
                 raise TypeError(f"{cls.__name__}: the field `{name}` needs another name; it is taken, or private")
-        dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+        if "__init__" in cls.__dict__:
+            cls._takes_fields = False  # nor do those of its subclasses, which inherit it
+        inherited = len(getattr(cls, "__dataclass_fields__", ()))
+        dataclasses.dataclass(frozen=True, eq=False, repr=False, init=cls._takes_fields)(cls)
         # The dataclass's own refuse without saying what to write instead.
         del cls.__setattr__, cls.__delattr__
+        fields: dict[str, dataclasses.Field[Any]] = cls.__dict__["__dataclass_fields__"]
+        if "__init__" not in cls.__dict__ and len(fields) > inherited:
+            raise TypeError(f"{cls.__name__}: write an __init__ for the further fields; the inherited one lacks them")
+        if not all(field.init for field in fields.values()):
+            raise TypeError(f"{cls.__name__}: every field is an argument; leave out init=False")
         jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, functools.partial(_unflatten, cls), _flatten)
         known = registry.setdefault(public_name(cls), cls)
         if known.__module__ != cls.__module__:
-            raise TypeError(f"the name {public_name(cls)} is taken by a class in {known.__module__}")
+            raise TypeError(
+                f"{cls.__module__}.{cls.__qualname__}: saved configurations call it {public_name(cls)}, as a class in "
+                f"{known.__module__}; rename one of the two"
+            )
         registry[public_name(cls)] = cls  # the newest, where a cell of a notebook is run again
 
     def __new__(cls: type[N], *args: object, **kwargs: object) -> N:
-        known = [field.name for field in layout(cls).fields] if kwargs else []
-        for name in kwargs:
-            if name not in known:
-                raise TypeError(f"{cls.__name__} has no argument {name!r}; it has {', '.join(known) or 'none'}")
+        if kwargs and cls._takes_fields:
+            known = [field.name for field in layout(cls).fields]
+            for name in kwargs:
+                if name not in known:
+                    raise TypeError(f"{cls.__name__} has no argument {name!r}; it has {', '.join(known) or 'none'}")
         return object.__new__(cls)
+
+    def _set_fields(self, **fields: Any) -> None:
+        """Set the fields and validate them: what an `__init__` does whose parameters are others."""
+        values = {field.name: fields.get(field.name, field.default) for field in layout(type(self)).fields}
+        missing = [name for name, value in values.items() if value is dataclasses.MISSING]
+        if missing:
+            raise TypeError(f"{type(self).__name__} needs the argument `{missing[0]}`")
+        self.__dict__.update(values)
+        self.__post_init__()
 
     def __post_init__(self) -> None:
         validate, owner, values = not _trusted.get(), type(self).__name__, self.__dict__
@@ -106,7 +130,13 @@ class PyTreeNode:
             _static_of(self)  # refuses what has no hash
             # What a check cannot ask, since it is traced, passes.
             with contextlib.suppress(jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
-                self._check()
+                try:
+                    self._check()
+                except ValueError as error:
+                    if "truth value" not in str(error):
+                        raise
+                    words = f"{owner}: its __check_init__ takes no batch; write np.all(...)"
+                    raise ValueError(f"{words}: {error}") from error
 
     def _check(self) -> None:
         """What is checked once all fields are known to be valid by themselves."""
@@ -119,8 +149,7 @@ class PyTreeNode:
     def _make(cls: type[N], values: Mapping[str, Any]) -> N:
         """An instance from fields by name, validated, for constructors whose parameters are not the fields."""
         self = object.__new__(cls)
-        self.__dict__.update(values)
-        self.__post_init__()
+        self._set_fields(**values)
         return self
 
     def _items(self) -> dict[str, Any]:
@@ -150,6 +179,8 @@ class PyTreeNode:
             TypeError: if a path names no field, or several; the fields are listed.
         """
         own, items, owner = self._values(), self._items(), type(self).__name__
+        if not isinstance(changes, (Mapping, types.NoneType)) or not all(isinstance(key, str) for key in changes or ()):
+            raise TypeError(f"{owner}.replace takes names or paths with new values, {{'1.eps': 0.1}}; got {changes!r}")
         given = {**(changes or {}), **more}
         whole = {key: value for key, value in given.items() if key in own and key not in items}
         inside = {find(owner, self, key): value for key, value in given.items() if key not in whole}
@@ -159,7 +190,10 @@ class PyTreeNode:
         return type(self)._make({**own, **whole}) if whole else set_at(self, inside)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__} is immutable; use .replace({name}=...)")
+        raise AttributeError(
+            f"{type(self).__name__} is immutable; use .replace({name}=...), or self._set_fields({name}=..., ...) in an "
+            "`__init__` of your own"
+        )
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable")
@@ -215,6 +249,8 @@ def layout(cls: type) -> Layout:
     """The fields, read at the first instance. Raises TypeError for an annotation that does not decide."""
     known = cls.__dict__.get("_gradtx_layout")
     if known is None:
+        if cls.__dict__["__dataclass_params__"].eq:  # written over ours, which compare arrays
+            raise TypeError(f"{cls.__name__}: leave out @dataclass; every subclass is a dataclass already")
         fields = tuple(_read_fields(cls))
         data = tuple(field.name for field in fields if field.spec.kind == "data")
         known = Layout(fields, data, tuple(field.name for field in fields if field.name not in data))
@@ -236,7 +272,8 @@ def _read_fields(cls: type) -> Iterator[Field]:
             raise TypeError(
                 f"{cls.__name__}: field `{field.name}`: {error}. Annotate it with Scalar (data) or Static"
             ) from error
-        yield Field(field.name, spec, field.default)
+        factory = field.default_factory
+        yield Field(field.name, spec, field.default if factory is dataclasses.MISSING else factory())
 
 
 def _flatten(node: PyTreeNode) -> tuple[list[Any], StaticValues]:
@@ -274,7 +311,9 @@ def _static_of(node: PyTreeNode) -> StaticValues:
 
 
 def batch_axes(tx: PyTreeNode) -> Any:
-    """`in_axes` for `jax.vmap` over a batch of hyperparameters: 0 for array leaves, `None` for single numbers.
+    """`in_axes` for `jax.vmap` over a batch of hyperparameters: 0 for numbers given as arrays, `None` for single ones.
+
+    Arrays of weights are not batched; of random keys, an array of several is a batch.
 
     >>> import jax, jax.numpy as jnp, gradtx
     >>> def first_step(tx):
@@ -283,4 +322,15 @@ def batch_axes(tx: PyTreeNode) -> Any:
     >>> jax.vmap(first_step, in_axes=(gradtx.batch_axes(txs),))(txs)
     Array([-0.1, -0.2], dtype=float32)
     """
-    return jax.tree.map(lambda leaf: 0 if getattr(leaf, "ndim", 0) else None, tx)
+    return _axes(tx, numbers=False)
+
+
+def _axes(value: Any, numbers: bool) -> Any:
+    if isinstance(value, PyTreeNode):
+        data = [field for field in layout(type(value)).fields if field.spec.kind == "data"]
+        axes = {field.name: _axes(value.__dict__[field.name], not field.spec.free) for field in data}
+        return _restore(type(value), {**value._values(), **axes})
+    if not jax.tree_util.all_leaves([value]):
+        return jax.tree.map(lambda inside: _axes(inside, numbers), value, is_leaf=lambda inside: inside is not value)
+    is_key = jnp.issubdtype(getattr(value, "dtype", float), jax.dtypes.prng_key)
+    return 0 if (numbers or is_key) and getattr(value, "ndim", 0) else None

@@ -95,6 +95,7 @@ class Spec:
     types: tuple[type, ...] = ()  # what a static value may be an instance of
     literals: tuple[Any, ...] = ()
     items: "Spec | None" = None  # of a tuple, list or mapping
+    length: int | None = None  # of a tuple, where its annotation has one
     range: Range = FINITE
     convert: Callable[[Any], Any] | None = None
 
@@ -118,7 +119,9 @@ class Spec:
         return self._data(value, where, validate)
 
     def _static(self, value: object, where: str) -> Any:
-        if self.literals and value not in self.literals:
+        if isinstance(value, np.integer) and (int in self.types or self.literals):
+            value = int(value)
+        if self.literals and (type(value), value) not in [(type(literal), literal) for literal in self.literals]:
             expected = " or ".join(map(repr, self.literals))
             raise ValueError(f"{where} must be {expected}, got {value!r}")
         if self.types and not (self.free or self.literals):
@@ -135,6 +138,8 @@ class Spec:
         assert self.items is not None
         if isinstance(value, Mapping):
             return {key: self.items.take(item, f"{where}[{key!r}]", validate) for key, item in value.items()}
+        if validate and self.length not in (None, len(value)):
+            raise ValueError(f"{where} must have {self.length} entries, got {len(value)}")
         return tuple(self.items.take(item, f"{where}[{i}]", validate) for i, item in enumerate(value))
 
     def _expected(self) -> str:
@@ -146,6 +151,9 @@ class Spec:
 
     def _data(self, value: object, where: str, validate: bool) -> Any:
         if self.free:
+            for leaf in jax.tree.leaves(value) if validate else []:
+                if not isinstance(leaf, (int, float, complex)) and not hasattr(leaf, "dtype"):
+                    raise TypeError(f"{where} must hold arrays and numbers, got {leaf!r} ({type(leaf).__name__})")
             return jax.tree.map(own, value)
         if isinstance(value, self.nodes):
             return value
@@ -155,7 +163,8 @@ class Spec:
                 return coerced
         expected = self._expected()
         if not self.numbers:
-            raise TypeError(f"{where} must be {expected}, got {value!r} ({type(value).__name__})")
+            call = f"; call it: {value.__name__}(...)" if isinstance(value, type) else ""
+            raise TypeError(f"{where} must be {expected}, got {value!r} ({type(value).__name__}){call}")
         return _number(value, where, self.range, expected, validate)
 
 
@@ -179,7 +188,8 @@ def read(annotation: object, kind: Kind | None = None) -> Spec:
     if origin in (*_SEQUENCES, *_MAPPINGS):
         members = parts[1:] if origin in _MAPPINGS else [part for part in parts if part is not Ellipsis]
         items = _united(annotation, [read(part, kind) for part in members])
-        return Spec(kind=items.kind, items=items)
+        fixed = origin is tuple and Ellipsis not in parts
+        return Spec(kind=items.kind, items=items, length=len(members) if fixed else None)
     if kind == "data" and annotation in _NUMBERS:
         return Spec(kind=kind, numbers=True)
     if origin is Literal:
@@ -216,6 +226,7 @@ def _united(annotation: object, specs: list[Spec]) -> Spec:
         types=tuple(t for spec in specs for t in spec.types),
         literals=tuple(x for spec in specs for x in spec.literals),
         items=next((spec.items for spec in specs if spec.items), None),
+        length=next((spec.length for spec in specs if spec.length is not None), None),
         range=next((spec.range for spec in specs if spec.range is not FINITE), FINITE),
         convert=next((spec.convert for spec in specs if spec.convert), None),
     )

@@ -52,8 +52,11 @@ class Schedule(PyTreeNode):
     def _at(self, count: ArrayLike, dtype: DTypeLike) -> jax.Array:
         """The value at `count`, in `dtype`."""
         # A plain function inside gets the step that the caller has, and may ask for its value.
-        holds_function = any(isinstance(inside, _Function) for _, inside in walk(self))
-        return (_evaluate if holds_function else _evaluate_compiled)(self, count, dtype)
+        if any(isinstance(inside, _Function) for _, inside in walk(self)):
+            return _evaluate(self, count, dtype)
+        if isinstance(count, (int, np.integer)):
+            count = np.dtype(dtype).type(count)  # which may be more than JAX's integers hold
+        return _evaluate_compiled(self, count, dtype)
 
     @classmethod
     def coerce(cls, value: object) -> Schedule | None:

@@ -58,6 +58,8 @@ def map_leaves(
     """
     everything = {**trees, **(reads or {})}
     names, width = tuple(everything), len(trees)
+    if optional not in (None, *names):
+        raise ValueError(f"map_leaves: optional={optional!r} is none of the trees, which are {', '.join(names)}")
     place = 0 if optional is None else names.index(optional)
     structure, rows, kinds = aligned(names, tuple(everything.values()), place)
     if not rows:
@@ -66,14 +68,34 @@ def map_leaves(
     scalars = {name: value for name, value in numbers.items() if not isinstance(value, (bool, int, str))}
     for name, value in scalars.items():
         check_rank(name, value)
-    new: list[Any] = [row[:width] for row in rows]
+
+    def in_dtype(dtype: np.dtype) -> dict[str, Any]:
+        return {name: scalar(value, dtype) for name, value in scalars.items()}
+
+    new = map_rows(kernel, names, width, flags, rows, kinds, place, in_dtype)
+    outs = tuple(structure.unflatten(column) for column in zip(*new, strict=True))
+    return outs if width > 1 else outs[0]
+
+
+def map_rows(
+    kernel: Kernel,
+    names: tuple[str, ...],
+    width: int,
+    flags: Flags,
+    rows: list[tuple[Any, ...]],
+    kinds: list[tuple[Kind, ...]],
+    optional: int,
+    in_dtype: Callable[[np.dtype], dict[str, Any]],
+) -> list[tuple[Any, ...]]:
+    """The first `width` leaves of each row as the kernel makes them; `in_dtype` gives its numbers in a real dtype."""
+    new = [row[:width] for row in rows]
     one, several = _lifted(kernel, names, width, flags)
     # Once per step and not once per leaf: nearly always there is one dtype.
     converted: dict[np.dtype, dict[str, Any]] = {}
-    for kind, group in _groups(kinds, place).items():
+    for kind, group in _groups(kinds, optional).items():
         dtype = kernel_dtype(*(each[1] for each in kind if each is not None))
         if dtype not in converted:
-            converted[dtype] = {name: scalar(value, dtype) for name, value in scalars.items()}
+            converted[dtype] = in_dtype(dtype)
         for indices in _chunks(group):
             if len(indices) == 1:
                 new[indices[0]] = one(rows[indices[0]], converted[dtype])
@@ -81,8 +103,7 @@ def map_leaves(
             out = several([rows[i] for i in indices], converted[dtype])
             for i, leaves in zip(indices, out, strict=True):
                 new[i] = leaves
-    outs = tuple(structure.unflatten(column) for column in zip(*new, strict=True))
-    return outs if width > 1 else outs[0]
+    return new
 
 
 def _groups(kinds: list[tuple[Kind, ...]], optional: int) -> dict[tuple[Any, ...], list[int]]:
@@ -124,9 +145,14 @@ def _lifted(kernel: Kernel, names: tuple[str, ...], width: int, flags: Flags) ->
         with jax.numpy_dtype_promotion("standard"):
             out = kernel(**wide, **scalars, **dict(flags))
         out = out if width > 1 else (out,)
+        expected = f"{kernel.__name__} must return a leaf for each of {', '.join(names[:width])}"
+        if not isinstance(out, tuple) or len(out) != width:
+            raise TypeError(f"{expected}, got {out!r}")
         for name, new, old in zip(names[:width], out, arrays[:width], strict=True):
             if jnp.iscomplexobj(new) and not jnp.iscomplexobj(old):
                 raise TypeError(f"{name} would become complex where it is {old.dtype}: updates and params must agree")
+            if jnp.shape(new) != old.shape:
+                raise ValueError(f"{expected}, of its shape: {name} has {old.shape}, got {jnp.shape(new)}")
         return tuple(new.astype(old.dtype) for new, old in zip(out, arrays[:width], strict=True))
 
     one = jax.jit(kernel_on_leaves, inline=True)

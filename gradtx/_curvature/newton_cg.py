@@ -28,7 +28,8 @@ Those of trust regions (Nocedal and Wright, 2006, algorithm 4.1, page 69) and of
 DAMPING_FACTOR = 4.0
 """By which it shrinks and grows. Martens takes 1.5; with a line search behind, larger jumps cost little."""
 FIRST_DAMPING = 1e-3
-"""What damping of 0 grows to, as a fraction of the curvature along the step."""
+"""What damping of 0 grows to, as a fraction of the curvature along the step. Ours, by trial: no source has a damping
+that may be 0."""
 FORCING_FACTOR, FORCING_EXPONENT = 0.9, 2
 """How the residual's bound falls with the gradient. Eisenstat and Walker, 1996, choice 2 (gamma and alpha),
 https://doi.org/10.1137/0917003."""
@@ -171,6 +172,7 @@ def _adapted_damping(state: NewtonCGState, params: Params, value: ScalarArray) -
     predicted = length * slope - 0.5 * length * length * curvature
     actual = before - value
     # Within the objective's rounding nothing can be judged.
+    # A decrease of a few roundings of the objective says nothing about the model.
     is_judged = (state.count > 0) & (predicted > 10 * jnp.finfo(dtype).eps * jnp.abs(before))
     along = jnp.abs(curvature) / safe_divisor(squared)
     # Damping that is rounding beside the curvature becomes 0, or the order of convergence would stay linear.

@@ -47,8 +47,7 @@ class by_path(PyTreeNode):
     patterns: tuple[str, ...]
 
     def __init__(self, *patterns: str) -> None:
-        self.__dict__["patterns"] = patterns
-        self.__post_init__()
+        self._set_fields(patterns=patterns)
 
     def __check_init__(self) -> None:
         for pattern in self.patterns:

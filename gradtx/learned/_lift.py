@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from .._core.checks import aligned
-from .._core.precision import kernel_dtype, scalar
-from .._core.tree import Kernel, _chunks, _groups, _lifted
+from .._core.precision import scalar
+from .._core.tree import Kernel, map_rows
 from .._core.types import PyTree
 
 
@@ -38,18 +39,13 @@ def map_network(
     except ValueError as error:
         raise ValueError(f"{error} (`{memory}` is compared without its leading axis)") from None
     rows = list(zip(*(structure.flatten_up_to(tree) for tree in trees.values()), strict=True))
-    new: list[Any] = list(rows)
-    one, several = _lifted(kernel, names, len(names), tuple(flags.items()))
-    for kind, group in _groups(kinds, 0).items():
-        dtype = kernel_dtype(*(each[1] for each in kind if each is not None))
-        converted = jax.tree.map(lambda weight, to=dtype: scalar(weight, to), dict(weights))
-        for indices in _chunks(group):
-            chunk = [rows[i] for i in indices]
-            out = several(chunk, converted) if len(chunk) > 1 else [one(chunk[0], converted)]
-            for i, leaves in zip(indices, out, strict=True):
-                new[i] = leaves
     if not rows:
         return tuple(trees.values())
+
+    def in_dtype(dtype: np.dtype) -> dict[str, Any]:
+        return jax.tree.map(lambda weight: scalar(weight, dtype), dict(weights))
+
+    new = map_rows(kernel, names, len(names), tuple(flags.items()), rows, kinds, 0, in_dtype)
     return tuple(structure.unflatten(column) for column in zip(*new, strict=True))
 
 

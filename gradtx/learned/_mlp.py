@@ -30,7 +30,7 @@ from ._network import WHY_REAL, Shapes, check_single, check_weights, dense, rand
 DECAYS = (0.1, 0.5, 0.9, 0.98)
 """First values of the averages' decays, before they are trained: from the last gradient to the last fifty."""
 SQUARES_DECAY = 0.99
-"""First value of the mean square's decay."""
+"""First value of the mean square's decay, before it is trained; between RMSProp's 0.9 and Adam's 0.999."""
 TIME_SCALES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """Steps after which tanh(t / scale) begins to level off. Metz et al., 2020, have such features of time."""
 FIRST_AVERAGE = 2
@@ -38,7 +38,7 @@ FIRST_AVERAGE = 2
 OUTPUT_SCALE = 0.01
 """Scale of the output layer's first kernel, so that an untrained network is about the method it begins as."""
 LOG_EPS = 1e-8
-"""Added to sizes before their logarithm is taken."""
+"""Added to sizes before their logarithm is taken: Adam's eps, below which sizes do not matter to it either."""
 LOG_DIVISOR = 10.0
 """Logarithms are divided by it, as in Andrychowicz et al., 2016, so that a network reads numbers of about 1."""
 

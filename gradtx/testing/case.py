@@ -155,6 +155,7 @@ class Case:
 
         They are roundings of a leaf's largest entry, since inner products and products of matrices mix entries.
         """
+        # 2e-5 and 2e-6 in float32, 4e-14 and 4e-15 in float64: what the second-order methods need in their few steps.
         eps = float(jnp.finfo(self.dtype).eps)
         expect_close(what, got, expected, rtol=170 * eps, atol=17 * eps, of_largest=True)
 

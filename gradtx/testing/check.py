@@ -21,7 +21,7 @@ from . import sign as sign
 from .case import Case, LawBroken, Sign, registry, sample_params
 
 LAWS = tuple(registry)
-"""The names of gradtx's own laws, in order."""
+"""The names of gradtx's own checks: the nine laws in order, and the sign."""
 
 
 def check_transformation(
@@ -34,7 +34,7 @@ def check_transformation(
     laws: Sequence[str] = LAWS,
     dtype: DTypeLike = np.float32,
 ) -> None:
-    """Try a transformation against the laws that all of gradtx's obey. Returns nothing if it keeps them.
+    """Try a transformation against the nine laws that all of gradtx's obey, and the sign. Returns nothing if it does.
 
     1. `pure`: jit equals eager, vmap over hyperparameters a loop, scan the steps.
     2. `abstract_init`: `jax.eval_shape(tx.init, structs)` works and allocates nothing.
@@ -45,7 +45,8 @@ def check_transformation(
     7. `nothing_broadcast`: wrong structures and shapes are errors that name the path.
     8. `precision`: float32 inside for half precision, no NaN from zeros, 64 bits and complex.
     9. `sharding`: the state is sharded as its parameters. As many devices as there are.
-    10. `sign`: only a learning rate flips it.
+
+    And `sign`: only a learning rate flips it.
 
     Random keys, typed (`jax.random.key`) or raw, may be in the state and among the leaves of `tx`.
 

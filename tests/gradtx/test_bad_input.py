@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import gradtx
@@ -18,6 +20,11 @@ import gradtx
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
 ADAM = gradtx.adam(1e-3)
 STATE = ADAM.init(PARAMS)
+
+
+def plain(function: Any) -> Callable[..., Any]:
+    """The function as users call it, without the type checks that tests add to it."""
+    return inspect.unwrap(function)
 
 
 def update(tx: Any, updates: Any = PARAMS, params: Any = None, state: Any = None) -> Any:
@@ -54,7 +61,7 @@ ROWS: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
                                           lambda: gradtx.scale_by_zoom_linesearch(5, slope_rtol=0.5, curv_rtol=0.1)),
     "an unknown first step": (ValueError, "`initial_guess_strategy` must be 'keep' or 'one', got 'two'",
                               lambda: gradtx.scale_by_zoom_linesearch(5, initial_guess_strategy="two")),
-    "a line search without its function": (TypeError, "needs the extra argument `grad`",
+    "a line search without its function": (TypeError, "needs the extra arguments `grad`, `value`, `value_fn`: call",
                                            lambda: update(gradtx.lbfgs(), params=PARAMS)),
     "an objective of many values": (TypeError, r"what fun returns must be one real number, got float32\[3\]; take the mean",
                                     lambda: gradtx.minimize(lambda x: x, jnp.ones(3), gradtx.lbfgs())),
@@ -99,6 +106,26 @@ ROWS: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
     "a list of stages": (TypeError, r"chain: `transforms`\[0\] must be a gradient", lambda: gradtx.chain([ADAM])),
     "complex gradients of real parameters": (TypeError, "mu would become complex where it is float32",
                                              lambda: update(ADAM, jax.tree.map(lambda p: p.astype(jnp.complex64), PARAMS))),
+    "a path of replace that is none": (TypeError, "adam.replace takes names or paths with new values, .* got 0.2",
+                                       lambda: plain(type(ADAM).replace)(ADAM, 0.2)),
+    "replaced by position": (TypeError, "chain.replace takes names or paths .* got {0: ",
+                             lambda: plain(gradtx.chain.replace)(gradtx.chain(ADAM), {0: ADAM})),
+    "hyperparameters of a closure": (TypeError, "current takes a gradtx transformation, .* got GradientTransformation",
+                                     lambda: plain(gradtx.current)(optax.sgd(0.1), ())),
+    "a function without params": (TypeError, r"write the function as update\(updates, state, params=None\)",
+                                  lambda: gradtx.GradientTransformation(lambda p: (), lambda u, s: (u, s))),
+    "an optimizer that was not called": (TypeError, r"must be a gradient .*got <class .*; call it: lbfgs\(\.\.\.\)",
+                                         lambda: plain(gradtx.minimize)(jnp.sum, jnp.ones(3), gradtx.lbfgs)),
+    "a negative number of steps": (ValueError, "minimize: max_steps must be at least 0, got -1",
+                                   lambda: gradtx.minimize(jnp.sum, jnp.ones(3), gradtx.lbfgs(), max_steps=-1)),
+    "a complex tolerance": (TypeError, "minimize: tol must be a real number, got Array",
+                            lambda: gradtx.minimize(jnp.sum, jnp.ones(3), gradtx.lbfgs(), tol=jnp.asarray(1j))),
+    "a kernel that forgets a tree": (TypeError, "must return a leaf for each of updates, mu, got .*float32",
+                                     lambda: gradtx.map_leaves(lambda updates, mu: mu, {"updates": PARAMS, "mu": PARAMS})),
+    "a kernel that sums": (ValueError, r"must return a leaf for each of u, of its shape: u has \(2, 3\), got \(\)",
+                           lambda: gradtx.map_leaves(lambda u: u.sum(), {"u": {"w": jnp.ones((2, 3))}})),
+    "an optional tree that is none": (ValueError, "map_leaves: optional='mu' is none of the trees, which are u",
+                                      lambda: gradtx.map_leaves(jnp.sign, {"u": PARAMS}, optional="mu")),
     "integer updates": (TypeError, r"updates\['w'\] has dtype int32", lambda: gradtx.apply_updates(
         {"w": jnp.ones(3)}, {"w": jnp.arange(3)})),
     "a string for a flag": (TypeError, r"sgd: `nesterov` must be bool, got 'yes' \(str\)",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, Literal
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -76,3 +78,94 @@ class mixed(Mixed, Stateless):
 def test_an_inherited_update_gets_what_it_declares() -> None:
     tx = gradtx.chain(mixed())
     tx.update(GRADS, tx.init(PARAMS), PARAMS, value=1.0, other=2.0)
+
+
+class clipped(gradtx.chain):
+    """A chain of ones own, made as `chain` is."""
+
+
+class thresholds(Passes):
+    """A constructor whose parameters are not the fields."""
+
+    low: Scalar
+    high: Scalar = 2.0
+
+    def __init__(self, around: float, *, width: float = 1.0) -> None:
+        self._set_fields(low=around - width, high=around + width)
+
+    def __check_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError("thresholds: `low` must not be above `high`")
+
+
+class lazily(Passes):
+    """A default that a function makes."""
+
+    rates: tuple[Scalar, ...] = dataclasses.field(default_factory=lambda: (1.0, 2.0))
+
+
+def test_a_constructor_is_inherited() -> None:
+    make: Any = clipped  # pyright gives it a constructor of its fields
+    tx = make(gradtx.clip(1.0), gradtx.sgd(0.1))
+    assert tx.replace({"1.learning_rate": 0.2}) == make(gradtx.clip(1.0), gradtx.sgd(0.2))
+    assert gradtx.from_config(gradtx.to_config(tx)) == tx
+    with pytest.raises(TypeError, match="more: write an __init__ for the further fields"):
+
+        class more(gradtx.chain):
+            extra: Scalar = 1.0
+
+
+def test_a_constructor_of_ones_own() -> None:
+    tx = thresholds(1, width=0.5)
+    assert (tx.low, tx.high) == (0.5, 1.5)
+    assert tx.replace(low=1.0) == thresholds(1.25, width=0.25)
+    assert gradtx.from_config(gradtx.to_config(tx)) == tx
+    with pytest.raises(ValueError, match="`low` must not be above `high`"):
+        thresholds(1, width=-1.0)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'wide'"):
+        thresholds(1, wide=1.0)  # pyright: ignore[reportCallIssue]
+    with pytest.raises(ValueError, match=r"thresholds: its __check_init__ takes no batch; write np.all"):
+        thresholds(np.ones(2))  # pyright: ignore[reportArgumentType]
+    assert lazily() == lazily((1.0, 2.0))
+    assert gradtx.from_config({"name": gradtx.to_config(lazily())["name"], "arguments": {}}) == lazily()
+
+
+def test_dataclass_options_that_make_no_field_are_refused() -> None:
+    with pytest.raises(TypeError, match="hidden: every field is an argument; leave out init=False"):
+
+        class hidden(Passes):
+            number: Scalar = dataclasses.field(init=False, default=1.0)
+
+    @dataclasses.dataclass(frozen=True)
+    class twice(Passes):
+        number: Scalar = 1.0
+
+    with pytest.raises(TypeError, match="twice: leave out @dataclass"):
+        twice()
+
+
+class exact(Passes):
+    """Static values of exact kinds."""
+
+    level: Literal[1, 2] = 1
+    size: int = 3
+    pair: tuple[Scalar, Scalar] = (1.0, 2.0)
+    array: gradtx.Data = None
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"level": True}, ValueError, "`level` must be 1 or 2, got True"),
+        ({"pair": (1.0,)}, ValueError, "`pair` must have 2 entries, got 1"),
+        ({"array": "text"}, TypeError, r"`array` must hold arrays and numbers, got 'text' \(str\)"),
+        ({"array": [1.0, object]}, TypeError, "`array` must hold arrays and numbers, got <class 'object'>"),
+    ],
+)
+def test_kinds_are_exact(given: Any, error: Any, words: str) -> None:
+    with pytest.raises(error, match=words):
+        exact(**given)
+
+
+def test_integers_of_numpy_are_integers() -> None:
+    assert exact(np.int64(2), np.int32(5)) == exact(2, 5)  # pyright: ignore[reportArgumentType]

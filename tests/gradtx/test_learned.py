@@ -311,7 +311,7 @@ REFUSED = {
     ),
     "a batch in one weight only": (("output", "bias"), jnp.ones((5, 1)), ValueError, r"has shape .* expected"),
     "integers": (("output", "bias"), jnp.ones(1, int), TypeError, "must be an array of floats"),
-    "no array": (("output", "bias"), "zero", TypeError, "must be an array of floats, got 'zero'"),
+    "no array": (("output", "bias"), "zero", TypeError, "must hold arrays and numbers, got 'zero'"),
     "NaN": (("output", "bias"), jnp.array([jnp.nan]), ValueError, "has an entry that is not finite"),
 }  # fmt: skip
 

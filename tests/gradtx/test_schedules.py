@@ -209,3 +209,9 @@ def test_the_rate_of_a_step_and_current():
         assert update == -announced
         seen.append(float(announced))
     assert seen == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("count", [2**31, 2**40, np.int64(2**40)])
+def test_steps_beyond_32_bits(count: Any) -> None:
+    schedule = gradtx.exponential_decay(1.0, 2.0**40, 0.5)
+    assert float(schedule(count)) == pytest.approx(0.5 ** (int(count) / 2**40))
