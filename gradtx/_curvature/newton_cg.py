@@ -171,8 +171,7 @@ def _adapted_damping(state: NewtonCGState, params: Params, value: ScalarArray) -
     length = -tree_vdot(moved, last).astype(dtype) / safe_divisor(squared)
     predicted = length * slope - 0.5 * length * length * curvature
     actual = before - value
-    # Within the objective's rounding nothing can be judged.
-    # A decrease of a few roundings of the objective says nothing about the model.
+    # A decrease within a few roundings of the objective says nothing about the model.
     is_judged = (state.count > 0) & (predicted > 10 * jnp.finfo(dtype).eps * jnp.abs(before))
     along = jnp.abs(curvature) / safe_divisor(squared)
     # Damping that is rounding beside the curvature becomes 0, or the order of convergence would stay linear.
