@@ -14,15 +14,20 @@ from jax.core import Tracer
 
 from ._core.apply import apply_updates
 from ._core.chain import chain
+from ._core.checks import checked_leaves
 from ._core.contract import GradientTransformation
 from ._core.precision import cast_like, scalar, step_dtype
 from ._core.types import Count, OptState, Params, ScalarArray, Updates
+from ._curvature.implicit import differentiable_minimum
 from ._linesearch.from_state import last_linesearch_state, linesearch_states
 from ._linesearch.search import MessageEnum, Outcome
-from ._objective import one_number
+from ._objective import check_number, value_and_gradient
+from ._program import Program, compiled, traced
 from ._vectors import max_abs
 
 Objective: TypeAlias = Callable[..., jax.Array]
+Programs: TypeAlias = tuple[Program, ...]
+Constants: TypeAlias = list[list[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Reason(MessageEnum):
     NOT_FINITE = 3, "the objective or its gradient is NaN or infinite"
     NO_DESCENT = 4, "the optimizer's direction is no descent direction"
     FAILED = 5, "the line search found no lower point; often, the objective's own rounding is in the way"
-    UNBOUNDED = 6, "the objective fell as far as the line search could look"
+    UNBOUNDED = 6, "the objective fell as steeply as at first as far as the line search could look"
 
 
 _BY_OUTCOME = {
@@ -115,8 +120,11 @@ def minimize(
         ValueError: if `max_steps` or `tol` is an array of several numbers, or `tol` is negative or NaN.
     """
     _check(fun, args, max_steps, tol)
+    checked_leaves(params, "params")
     whole = tx if isinstance(tx, GradientTransformation) else chain(tx)
-    return _minimize(fun, params, whole, args, jnp.asarray(max_steps, jnp.int32), jnp.asarray(tol))
+    programs, constants = _traced(fun, params, args)
+    found = compiled(_minimize, *programs)
+    return found(constants, params, whole, args, jnp.asarray(max_steps, jnp.int32), jnp.asarray(tol))
 
 
 def _check(fun: Objective, args: tuple[Any, ...], max_steps: int | jax.Array, tol: float | jax.Array) -> None:
@@ -140,29 +148,84 @@ def _check(fun: Objective, args: tuple[Any, ...], max_steps: int | jax.Array, to
         raise ValueError(f"minimize: tol must be at least 0, got {tol!r}")
 
 
-@partial(jax.jit, static_argnames="fun")
+def _traced(fun: Objective, params: Params, args: tuple[Any, ...]) -> tuple[Programs, Constants]:
+    """The objective as programs, one or the two of a `CompositeLoss`, and what they have closed over."""
+    parts, constants, given = [], [], params
+    for function in (fun.outputs, fun.loss) if isinstance(fun, CompositeLoss) else (fun,):
+        program, closed, given = traced(function, given, *args)
+        parts, constants = [*parts, program], [*constants, closed]
+    check_number("minimize: what fun returns", given)
+    return tuple(parts), constants
+
+
+def _objective(programs: Programs, params: Params, constants: Constants, args: tuple[Any, ...]) -> jax.Array:
+    out = params
+    for program, closed in zip(programs, constants, strict=True):
+        out = program(closed, out, *args)
+    return jnp.asarray(out)
+
+
 def _minimize(
-    fun: Objective,
+    programs: Programs,
+    constants: Constants,
     params: Params,
     tx: GradientTransformation,
     args: tuple[Any, ...],
     max_steps: jax.Array,
     tol: jax.Array,
 ) -> MinimizeResult:
-    objective, more = one_number("minimize: what fun returns", lambda params: fun(params, *args)), {}
-    if isinstance(fun, CompositeLoss):
-        more = {"outputs_fn": lambda params: fun.outputs(params, *args), "loss_fn": lambda out: fun.loss(out, *args)}
-    dtype = step_dtype(params)
+    """A minimum, found by a loop that is constant to derivatives, and then given the minimum's own."""
+    found = _loop(programs, *jax.lax.stop_gradient((constants, params, tx, args, max_steps, tol)))
+    at = differentiable_minimum(lambda params: _objective(programs, params, constants, args), found.params)
+    return found._replace(params=at, value=_known_value(programs, found.value, at, constants, args))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _known_value(
+    programs: Programs, value: ScalarArray, params: Params, constants: Constants, args: tuple[Any, ...]
+) -> ScalarArray:
+    """The value, which is known, with the objective's derivatives at params."""
+    return value
+
+
+@_known_value.defjvp
+def _slope(programs: Programs, primals: Any, tangents: Any) -> tuple[ScalarArray, ScalarArray]:
+    _, slope = jax.jvp(partial(_objective, programs), primals[1:], tangents[1:])
+    return primals[0], slope.astype(primals[0].dtype)
+
+
+def _loop(
+    programs: Programs,
+    constants: Constants,
+    params: Params,
+    tx: GradientTransformation,
+    args: tuple[Any, ...],
+    max_steps: jax.Array,
+    tol: jax.Array,
+) -> MinimizeResult:
+    dtype, more = step_dtype(params), {}
+    if len(programs) > 1:
+        outputs, loss = (partial(*both) for both in zip(programs, constants, strict=True))
+        more = {"outputs_fn": lambda params: outputs(params, *args), "loss_fn": lambda out: loss(out, *args)}
+
+    def objective(params: Params) -> jax.Array:
+        return _objective(programs, params, constants, args)
 
     def evaluate(params: Params, state: OptState) -> tuple[jax.Array, Updates]:
-        return jax.value_and_grad(objective)(tx.gradient_params(params, state))
+        return value_and_gradient(objective)(tx.gradient_params(params, state))
 
     def judged(now: MinimizeResult) -> MinimizeResult:
         steepest = max_abs(now.grad).astype(dtype)
-        goes_on = now.reason == Reason.RUNNING  # a search that has failed in the last step says more
-        reason = jnp.where(goes_on & (now.steps >= max_steps), Reason.MAX_STEPS, now.reason)
-        reason = jnp.where(jnp.isfinite(now.value) & jnp.isfinite(steepest), reason, Reason.NOT_FINITE)
-        reason = jnp.where(steepest <= scalar(tol, dtype), Reason.CONVERGED, reason)
+        # In rising order: of several that hold, the last one counts. A search that has failed in the last step says
+        # more than that it was the last one.
+        verdicts = {
+            Reason.MAX_STEPS: (now.reason == Reason.RUNNING) & (now.steps >= max_steps),
+            Reason.CONVERGED: steepest <= scalar(tol, dtype),
+            Reason.NOT_FINITE: ~(jnp.isfinite(now.value) & jnp.isfinite(steepest)),
+        }
+        reason = now.reason
+        for verdict, holds in verdicts.items():
+            reason = jnp.where(holds, verdict, reason)
         return now._replace(reason=reason.astype(jnp.int32))
 
     def step(now: MinimizeResult) -> MinimizeResult:

@@ -1,4 +1,4 @@
-"""Checks on an objective's value: it is one real number."""
+"""Objectives: their value is one real number, and their gradient the direction of steepest ascent."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._core.checks import describe, shape_of
+from ._core.types import Updates
 
 
 def check_number(what: str, value: object) -> None:
@@ -34,3 +35,21 @@ def one_number(what: str, function: Callable[..., Any]) -> Callable[..., jax.Arr
         return jnp.asarray(value)  # a constant may be Python's number
 
     return checked
+
+
+def value_and_gradient(function: Callable[..., Any]) -> Callable[..., tuple[jax.Array, Updates]]:
+    """The function's value, and its gradient by the first argument: the direction of steepest ascent.
+
+    For a complex parameter x + iy that is df/dx + i df/dy, the conjugate of what `jax.grad` returns.
+    """
+
+    def both(*args: object) -> tuple[jax.Array, Updates]:
+        value, derivative = jax.value_and_grad(function)(*args)
+        return jnp.asarray(value), ascent(derivative)  # a constant may be Python's number
+
+    return both
+
+
+def ascent(derivative: Updates) -> Updates:
+    """What `jax.grad` returned, with complex leaves conjugated (https://github.com/jax-ml/jax/issues/4891)."""
+    return jax.tree.map(lambda d: jnp.conj(d) if jnp.iscomplexobj(d) else d, derivative)

@@ -60,6 +60,16 @@ def leading_zeros(params: Params, size: int) -> PyTree:
     return jax.tree.map(lambda p: jnp.broadcast_to(p[None], (size, *p.shape)), zeros_like(params))
 
 
+def present(tree: PyTree, updates: PyTree) -> PyTree:
+    """The tree with `None` wherever the updates are `None`."""
+    return jax.tree.map(lambda u, x: None if u is None else x, updates, tree, is_leaf=lambda u: u is None)
+
+
+def completed(tree: PyTree, whole: PyTree) -> PyTree:
+    """The tree with leaves of `whole` wherever it is `None`."""
+    return jax.tree.map(lambda x, w: w if x is None else x, tree, whole, is_leaf=lambda x: x is None)
+
+
 def tree_sub(a: PyTree, b: PyTree) -> PyTree:
     """`a - b`."""
     return map_leaves(_sub, {"updates": a}, reads={"other": b})
@@ -85,6 +95,14 @@ def max_abs(tree: PyTree) -> ScalarArray:
     dtype = step_dtype(tree)
     leaves = [_max_abs(leaf).astype(dtype) for leaf in jax.tree.leaves(tree)]
     return jnp.max(jnp.stack(leaves)) if leaves else jnp.zeros([], dtype)
+
+
+def smallest_ratio(a: PyTree, b: PyTree) -> ScalarArray:
+    """The least absolute value of an entry of `a / b`, of those where neither is 0; infinite if there is none."""
+    _, rows, _ = aligned(("the first tree", "the second tree"), (a, b), 0)
+    dtype = step_dtype((a, b))
+    leaves = [_smallest_ratio(x, y).astype(dtype) for x, y in rows]
+    return jnp.min(jnp.stack(leaves)) if leaves else jnp.full([], np.inf, dtype)
 
 
 @partial(jax.jit, inline=True)
@@ -148,6 +166,14 @@ def pair_products(s: PyTree, y: PyTree) -> PairProducts:
 @jax.jit
 def _max_abs(leaf: Leaf) -> jax.Array:
     return jnp.max(jnp.abs(leaf), initial=0)
+
+
+@jax.jit
+def _smallest_ratio(x: Leaf, y: Leaf) -> jax.Array:
+    x, y = jnp.abs(x), jnp.abs(y)
+    real = jnp.promote_types(x.dtype, y.dtype)
+    ratio = x.astype(real) / safe_divisor(y).astype(real)
+    return jnp.min(jnp.where((x > 0) & (y > 0), ratio, np.inf), initial=np.inf)
 
 
 def _sub(updates: Leaf, other: Leaf) -> Leaf:

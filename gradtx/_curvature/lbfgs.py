@@ -7,14 +7,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._core.checks import aligned
 from .._core.contract import GradientTransformation
 from .._core.fields import AtLeastOne
 from .._core.precision import cast_like, restore, widen
 from .._core.tree import zeros_like
 from .._core.types import Count, Params, ScalarArray, Updates
 from .._maths import safe_divisor, safe_increment
-from .._vectors import pair_products, tree_sub
+from .._vectors import completed, pair_products, present, tree_sub
 from .lbfgs_memory import empty_memory, initial_scale, precondition, push_pair
+
+PER_PARAMETER = ("params", "updates", "diff_params_memory", "diff_updates_memory")
+"""The fields of the state with a leaf for each parameter."""
 
 
 class ScaleByLBFGSState(NamedTuple):
@@ -58,14 +62,15 @@ class scale_by_lbfgs(GradientTransformation):
 
     Args:
         memory_size: Pairs that are kept, at least 1.
-        scale_init_precond: Whether gamma is as above, and in the first step makes the gradient at most 1 long and at
-            least the root of the dtype's rounding; else gamma is 1.
+        scale_init_precond: Whether gamma is as above, and in the first step gives the gradient a length that fits the
+            parameters: at most 1 where they are near 1 (see `gradtx.lbfgs`); else gamma is 1.
 
     Raises:
         ValueError: if `memory_size` is less than 1.
 
     Source: Nocedal, 1980; Liu and Nocedal, 1989; Nocedal and Wright, 2006, algorithm 7.4 and equation 7.20.
-    Differs from optax, which takes each pair, whatever its curvature, and makes no short first gradient longer.
+    Differs from optax, which takes each pair, whatever its curvature, and whose first step is a gradient of at most 1,
+    in whatever unit the parameters are.
     """
 
     memory_size: AtLeastOne = 10
@@ -76,6 +81,10 @@ class scale_by_lbfgs(GradientTransformation):
         return ScaleByLBFGSState(jnp.zeros([], jnp.int32), zeros_like(params), zeros_like(params), **memory)
 
     def update(self, updates: Updates, state: ScaleByLBFGSState, params: Params) -> tuple[Updates, ScaleByLBFGSState]:
+        aligned(("updates", "params"), (updates, params), 0)
+        # What has no gradient is left out of every inner product, and keeps its state.
+        whole, params = state, present(params, updates)
+        state = state._replace(**{name: present(getattr(state, name), updates) for name in PER_PARAMETER})
         dtype = state.scale.dtype
         gradient, here = widen(updates), widen(params)
         s, y = tree_sub(here, state.params), tree_sub(gradient, state.updates)
@@ -87,7 +96,7 @@ class scale_by_lbfgs(GradientTransformation):
         scale = state.scale
         if self.scale_init_precond:
             from_pair = products.y_scale * (products.sy * products.y_scale / safe_divisor(products.yy))
-            otherwise = initial_scale(gradient, state.scale, state.count == 0)
+            otherwise = initial_scale(gradient, here, state.scale, state.count == 0)
             scale = jnp.where(is_taken, from_pair, otherwise).astype(dtype)
         new = ScaleByLBFGSState(
             count=safe_increment(state.count),
@@ -96,4 +105,5 @@ class scale_by_lbfgs(GradientTransformation):
             scale=scale,
             **push_pair(state, s, y, products, is_taken),
         )
-        return restore(precondition(gradient, new), updates), new
+        kept = {name: completed(getattr(new, name), getattr(whole, name)) for name in PER_PARAMETER}
+        return restore(precondition(gradient, new), updates), new._replace(**kept)

@@ -12,7 +12,18 @@ import numpy as np
 from .._core.precision import step_dtype
 from .._core.types import Count, Params, PyTree, ScalarArray, Updates
 from .._maths import safe_divisor
-from .._vectors import PairProducts, leading_zeros, tree_add_scaled, tree_norm, tree_scale, tree_vdot
+from .._vectors import (
+    PairProducts,
+    leading_zeros,
+    smallest_ratio,
+    tree_add_scaled,
+    tree_norm,
+    tree_scale,
+    tree_vdot,
+)
+
+FIRST_CHANGE, LONGEST_FIRST = 0.01, 10.0
+"""The first step's bounds: the change of some parameter relative to itself, and the length relative to all."""
 
 
 @runtime_checkable
@@ -58,20 +69,27 @@ def empty_memory(params: Params, size: int) -> dict[str, Any]:
 
 
 @partial(jax.jit, inline=True)
-def initial_scale(gradient: Updates, scale: ScalarArray, is_first: jax.Array) -> ScalarArray:
-    """The scale; in the first step, what makes the gradient at most 1 long, and not so short that it moves nothing.
+def initial_scale(gradient: Updates, params: Params, scale: ScalarArray, is_first: jax.Array) -> ScalarArray:
+    """The scale; in the first step, what gives the gradient a length that fits the parameters.
 
     Before there is a pair, nothing is known of the curvature, and a step of a gradient's own length is as often far too
     long (scipy and optax cap it at 1 too). A gradient shorter than the root of the rounding is made that long, below
     which a step is lost when it is added to parameters near 1.
+
+    Where parameters are not near 1, because they have another unit, neither is a step that fits them. So the step
+    changes some parameter by a hundredth of itself at least (as the first step of CG_DESCENT does: Hager and Zhang,
+    2006, algorithm 851, https://doi.org/10.1145/1132973.1132979), and is at most ten times as long as they are.
     """
 
     def first() -> jax.Array:
-        length = tree_norm(gradient)
+        length, size, nearest = tree_norm(gradient), tree_norm(params), smallest_ratio(params, gradient)
         least = np.sqrt(jnp.finfo(length.dtype).eps).astype(length.dtype)
-        return (jnp.clip(length, least, 1) / safe_divisor(length)).astype(scale.dtype)
+        fitting = jnp.clip(length, least, 1) / safe_divisor(length)
+        fitting = jnp.maximum(fitting, jnp.where(jnp.isfinite(nearest), FIRST_CHANGE * nearest, 0))
+        longest = jnp.where(size > 0, LONGEST_FIRST * size / safe_divisor(length), jnp.inf)
+        return jnp.minimum(fitting, longest).astype(scale.dtype)
 
-    # The norm is a pass over the gradient, and is of use once.
+    # The norms are a pass over the gradient each, and are of use once.
     return jax.lax.cond(is_first, first, lambda: scale)
 
 

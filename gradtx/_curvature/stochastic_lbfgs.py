@@ -114,7 +114,7 @@ class scale_by_stochastic_lbfgs(GradientTransformation):
         now = state._replace(
             count=safe_increment(state.count),
             total=cast_like(tree_add_scaled(state.total, 1.0, widen(params)), state.total),
-            scale=initial_scale(gradient, state.scale, state.pairs == 0),
+            scale=initial_scale(gradient, widen(params), state.scale, state.pairs == 0),
         )
         now = jax.lax.stop_gradient(now)
         is_due = now.count % self.every == 0

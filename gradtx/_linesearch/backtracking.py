@@ -151,5 +151,5 @@ class scale_by_backtracking_linesearch(GradientTransformation):
         info = BacktrackingLinesearchInfo(end.evaluations, line.decrease_error(end.judged, slope_rtol, approx, slack))
         if self.verbose:
             report("scale_by_backtracking_linesearch", line, end, info.decrease_error, fine=Outcome.DECREASED)
-        new = ScaleByBacktrackingLinesearchState(info=info, **final_fields(end, state.evaluations))
+        new = ScaleByBacktrackingLinesearchState(info=info, **final_fields(end, state))
         return scale_updates(updates, end.best.step), new

@@ -13,6 +13,7 @@ from .._core.chain import chain
 from .._core.contract import GradientTransformation, Recipe
 from .._core.precision import cast_like
 from .._core.types import Count, OptState, Params, ScalarArray, Updates
+from .._objective import ascent
 
 
 @runtime_checkable
@@ -78,7 +79,7 @@ def value_and_grad_from_state(
 
     Returns:
         A function `(params, *args, state, **kwargs) -> (value, grad)`. The value has the dtype of the state's, the
-        gradient that of the parameters.
+        gradient that of the parameters; for complex ones it is the direction of steepest ascent, as updates are.
 
     Raises:
         ValueError: from that function, if no state of a line search is found, if it has no gradient, or if which one is
@@ -90,9 +91,11 @@ def value_and_grad_from_state(
 
         def computed() -> tuple[jax.Array, Updates]:
             value, grad = jax.value_and_grad(value_fn)(params, *args, **kwargs)
-            return value.astype(known.value.dtype), grad
+            return value.astype(known.value.dtype), ascent(grad)
 
-        return jax.lax.cond(jnp.isfinite(known.value), lambda: (known.value, cast_like(known.grad, params)), computed)
+        # optax's searches keep what `jax.grad` returned.
+        grad = known.grad if isinstance(known, LinesearchState) else ascent(known.grad)
+        return jax.lax.cond(jnp.isfinite(known.value), lambda: (known.value, cast_like(grad, params)), computed)
 
     return value_and_grad
 

@@ -15,8 +15,8 @@ from .._core.checks import aligned
 from .._core.precision import cast_like
 from .._core.tree import map_leaves
 from .._core.types import Leaf, Params, PyTree, ScalarArray, Updates
-from .._objective import check_number, one_number
-from .._vectors import tree_vdot
+from .._objective import check_number, one_number, value_and_gradient
+from .._vectors import completed, present, tree_vdot
 
 
 class Point(NamedTuple):
@@ -120,13 +120,17 @@ def make_ray(
 
     Raises:
         TypeError: if `value`, or what `value_fn` returns, is not one real number.
-        ValueError: if `grad` does not match the structure and shapes of `params`.
+        ValueError: if `grad` or the updates do not match the structure and shapes of `params`.
     """
     check_number("a line search's `value`", value)
-    aligned(("grad", "params"), (grad, params), 1)
+    aligned(("grad", "params"), (grad, params), 0)
+    aligned(("updates", "params"), (updates, params), 0)
     named = _selected(value_fn, extra)
     objective = one_number("what `value_fn` returns", functools.partial(value_fn, **named) if named else value_fn)
-    converted, closed = jax.closure_convert(objective, params)
+    # Parameters without an update stay where they are.
+    whole, params, grad = params, present(params, updates), present(grad, updates)
+    like = None if like is None else present(like, updates)
+    converted, closed = jax.closure_convert(lambda moved: objective(completed(moved, whole)), params)
     closed, origin, direction, grad = jax.lax.stop_gradient((closed, params, updates, grad))
     value = jax.lax.stop_gradient(jnp.asarray(value).astype(dtype))
     begin = Point(jnp.zeros([], dtype), value, tree_vdot(grad, direction).astype(dtype))
@@ -139,7 +143,7 @@ def make_ray(
         return Point(step, value, jnp.zeros_like(step)), None
 
     def value_and_slope_at(step: jax.Array) -> tuple[Point, Any]:
-        value, grad = jax.value_and_grad(converted)(moved(step), *closed)
+        value, grad = value_and_gradient(converted)(moved(step), *closed)
         # Without leaves, the value is NumPy's.
         point = Point(step, jnp.asarray(value).astype(dtype), tree_vdot(grad, direction).astype(dtype))
         return point, cast_like(grad, like)

@@ -14,7 +14,7 @@ from .._core.fields import Range
 from .._core.precision import step_dtype
 from .._core.tree import zeros_like
 from .._core.types import Count, Params, PyTree, ScalarArray
-from .._vectors import tree_where
+from .._vectors import completed, tree_where
 from .ray import Point, Ray
 
 
@@ -53,7 +53,7 @@ class Outcome(MessageEnum):
         4,
         "the updates are no descent direction, or the objective is not finite at the parameters; the updates are 0",
     )
-    UNBOUNDED = 5, "the objective was still falling when no evaluations were left"
+    UNBOUNDED = 5, "the objective fell as steeply as at first as far as the search could look"
 
 
 class Search(NamedTuple):
@@ -134,8 +134,8 @@ def initial_fields(params: Params, *, store_grad: bool) -> dict[str, Any]:
     }
 
 
-def final_fields(end: Search, evaluations: Count) -> dict[str, Any]:
-    """The fields of a search's state but for `info`, where it ended; `evaluations` were made before.
+def final_fields(end: Search, state: Any) -> dict[str, Any]:
+    """The fields of a search's state but for `info`, where it ended; `state` is the one before.
 
     After a step of 0 the next search begins with 1: from 0 it could not.
     """
@@ -143,8 +143,8 @@ def final_fields(end: Search, evaluations: Count) -> dict[str, Any]:
     return {
         "learning_rate": jnp.where(step > 0, step, 1),
         "value": end.best.value,
-        "grad": end.grad,
-        "evaluations": evaluations + end.evaluations,
+        "grad": completed(end.grad, state.grad),
+        "evaluations": state.evaluations + end.evaluations,
         "outcome": end.outcome,
     }
 

@@ -33,6 +33,10 @@ scipy's `_zoom` (optimize/_linesearch.py) has 0.1 for quadratic and 0.2 for cubi
 """
 
 
+FAR = 1e6
+"""An objective that is as steep as at first so many first steps away is taken for unbounded. Ours: the default search
+gets 1e13 first steps far, and curvature that has not shown until then is none."""
+
 GuessStrategy: TypeAlias = Literal["keep", "one"]
 CurvatureTolerance: TypeAlias = Annotated[Number, "data", OrInfinite("a number >= 0, or infinity", low=0.0)]
 GrowthFactor: TypeAlias = Annotated[Number, "data", Range("a finite number > 1", low=1.0, low_open=True)]
@@ -181,7 +185,7 @@ class scale_by_zoom_linesearch(GradientTransformation):
         )
         if self.verbose:
             report("scale_by_zoom_linesearch", line, end, info.decrease_error, fine=Outcome.WOLFE)
-        new = ScaleByZoomLinesearchState(info=info, **final_fields(end, state.evaluations))
+        new = ScaleByZoomLinesearchState(info=info, **final_fields(end, state))
         return scale_updates(updates, end.best.step), new
 
     def _search(self, line: Ray, first: jax.Array, rules: _Rules) -> Search:
@@ -206,7 +210,9 @@ class scale_by_zoom_linesearch(GradientTransformation):
                 is_over, is_limited = is_over | is_longest, is_limited | is_longest
                 trial = jnp.minimum(trial, rules.max_learning_rate)
             is_over |= now.evaluations + 1 >= self.max_linesearch_steps
-            gained = jnp.where(is_limited, Outcome.DECREASED, Outcome.UNBOUNDED)
+            # A step that has decreased the objective is one, whether or not there is a minimum in sight.
+            falls_on = ~is_limited & (best.slope <= start.slope) & (best.step >= FAR * first)
+            gained = jnp.where(falls_on, Outcome.UNBOUNDED, Outcome.DECREASED)
             ended = jnp.where(is_over, jnp.where(best.step > 0, gained, Outcome.FAILED), Outcome.SEARCHING)
             return Verdict(is_low, trial, jnp.where(is_flat, Outcome.WOLFE, ended), high)
 
