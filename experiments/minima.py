@@ -23,11 +23,12 @@ MOST = 10**5
 
 
 class Problem(NamedTuple):
-    """An objective of `params` and of `args`, which are data; and where to begin."""
+    """An objective of `params` and of `args`, which are data; where to begin; and the minima that are known, if any."""
 
     function: Callable[..., jax.Array]
     start: Any
     args: tuple[Any, ...] = ()
+    minima: tuple[float, ...] = ()
 
 
 def rosenbrock(x: jax.Array) -> jax.Array:
