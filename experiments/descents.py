@@ -333,14 +333,15 @@ def _problem(tier: Descents, train: Examples, size: int) -> minima.Problem:
 
 def _solvers(problem: minima.Problem) -> xr.Dataset:
     """Evaluations until no entry of the gradient is above 1e-5, from zeros; a product is two."""
-    found = {
-        "gradtx.lbfgs": minima.by_gradtx(problem, gradtx.lbfgs(memory_size=minima.MEMORY))(),
-        "scipy L-BFGS-B": minima.by_scipy(problem)(),
-        "optax.lbfgs": minima.by_optax(problem)(),
-        "gradtx.newton_cg": minima.by_gradtx(problem, gradtx.newton_cg())(),
-        "gradtx.gauss_newton_cg": minima.by_gradtx(problem, gradtx.gauss_newton_cg(), minima.SOFTMAX)(),
+    solvers = {
+        "gradtx.lbfgs": minima.by_gradtx(problem, gradtx.lbfgs(memory_size=minima.MEMORY)),
+        "scipy L-BFGS-B": minima.by_scipy(problem),
+        "optax.lbfgs": minima.by_optax(problem),
+        "gradtx.newton_cg": minima.by_gradtx(problem, gradtx.newton_cg()),
+        "gradtx.gauss_newton_cg": minima.by_gradtx(problem, gradtx.gauss_newton_cg(), minima.SOFTMAX),
     }
-    return xr.Dataset({"evaluations": ("solver", list(found.values()))}, coords={"solver": list(found)})
+    evaluations = [minima.needed(solve) for solve in solvers.values()]
+    return xr.Dataset({"evaluations": ("solver", evaluations)}, coords={"solver": list(solvers)})
 
 
 def _settings(tier: Descents, problem: minima.Problem, best: Params, stage: str) -> dict[str, Setting]:

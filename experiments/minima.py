@@ -1,6 +1,7 @@
-"""Known problems for minimisers, and how many evaluations gradtx, scipy and optax need to solve them.
+"""Problems for minimisers, and how many evaluations gradtx, scipy and optax need to solve them.
 
 An evaluation is of the objective with its gradient. All stop where no entry of the gradient is above a tolerance.
+Starts that are lists have the precision that JAX has by default.
 """
 
 from __future__ import annotations
@@ -17,54 +18,26 @@ from jax.flatten_util import ravel_pytree
 
 import gradtx
 
-MEMORY, TOLERANCE = 10, 1e-5
-MOST = 10**5
-"""Steps, which no problem needs."""
+MEMORY = 10
+
+
+class Limits(NamedTuple):
+    """When to stop: no entry of the gradient is above `tol`, or so many `steps` are taken."""
+
+    tol: float = 1e-5
+    steps: int = 10**5
+
+
+LIMITS = Limits()
 
 
 class Problem(NamedTuple):
-    """An objective of `params` and of `args`, which are data; and where to begin."""
+    """An objective of `params` and of `args`, which are data; where to begin; and the minima that are known, if any."""
 
     function: Callable[..., jax.Array]
     start: Any
     args: tuple[Any, ...] = ()
-
-
-def rosenbrock(x: jax.Array) -> jax.Array:
-    """A bent valley. Least at ones: 0."""
-    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
-
-
-def beale(x: jax.Array) -> jax.Array:
-    """Flat, with steep corners. Least at (3, 0.5): 0."""
-    return sum(((c - x[0] * (1 - x[1] ** i)) ** 2 for i, c in ((1, 1.5), (2, 2.25), (3, 2.625))), start=jnp.zeros(()))
-
-
-def himmelblau(x: jax.Array) -> jax.Array:
-    """Four minima: 0."""
-    return (x[0] ** 2 + x[1] - 11) ** 2 + (x[0] + x[1] ** 2 - 7) ** 2
-
-
-def powell(x: jax.Array) -> jax.Array:
-    """Its Hessian is singular at its minimum, which is at zeros: 0."""
-    return (x[0] + 10 * x[1]) ** 2 + 5 * (x[2] - x[3]) ** 2 + (x[1] - 2 * x[2]) ** 4 + 10 * (x[0] - x[3]) ** 4
-
-
-def quadratic(x: jax.Array) -> jax.Array:
-    """Of condition 1e6. Least at zeros: 0."""
-    return jnp.sum(jnp.logspace(0, 6, x.size, dtype=x.dtype) * x * x) / 2
-
-
-PROBLEMS = {
-    "Rosenbrock, 2": Problem(rosenbrock, [-1.2, 1.0]),
-    "Rosenbrock, 10": Problem(rosenbrock, [-1.2, 1.0] * 5),
-    "Rosenbrock, 100": Problem(rosenbrock, [-1.2, 1.0] * 50),
-    "Beale": Problem(beale, [1.0, 1.0]),
-    "Himmelblau": Problem(himmelblau, [0.0, 0.0]),
-    "Powell": Problem(powell, [3.0, -1.0, 0.0, 1.0]),
-    "quadratic, 1e6": Problem(quadratic, [1.0] * 10),
-}
-"""With the starts that are usual: Moré, Garbow and Hillstrom, 1981; Himmelblau's is 0. The last is ours."""
+    minima: tuple[float, ...] = ()
 
 
 def softmax_problem(images: jax.Array, labels: jax.Array, l2: float) -> Problem:
@@ -99,80 +72,162 @@ SOFTMAX = gradtx.CompositeLoss(outputs, loss_of_outputs)
 """`softmax_loss` in two parts, for Gauss-Newton."""
 
 
-Solver = Callable[[], int]
-"""Solves a problem, and returns how many evaluations it needed. What it compiles serves the next call too.
+class Solution(NamedTuple):
+    """Where a method stopped."""
 
-Raises RuntimeError where it ends elsewhere.
-"""
+    params: Any
+    evaluations: int
+    """Of the objective with its gradient. A Hessian-vector product counts as two."""
+    steepest: float
+    """The gradient's largest entry."""
+
+
+Solver = Callable[[], Solution]
+"""Solves a problem as far as it can. What it compiles serves the next call too."""
+
+
+def needed(solve: Solver, tol: float = LIMITS.tol) -> int:
+    """Evaluations to a gradient of `tol`.
+
+    Raises:
+        RuntimeError: It ends elsewhere.
+    """
+    found = solve()
+    if not found.steepest <= tol:  # NaN is not either
+        raise RuntimeError(f"ended with a gradient of {found.steepest:.1e} after {found.evaluations} evaluations")
+    return found.evaluations
 
 
 def by_gradtx(
-    problem: Problem, tx: gradtx.GradientTransformation, fun: Callable[..., jax.Array] | None = None
+    problem: Problem,
+    tx: gradtx.GradientTransformation,
+    fun: Callable[..., jax.Array] | None = None,
+    limits: Limits = LIMITS,
 ) -> Solver:
-    """`gradtx.minimize`; a Hessian-vector product counts as two. `fun`: in place of the problem's function."""
+    """`gradtx.minimize`. `fun`: in place of the problem's function."""
+    function = fun or problem.function
+    options = {"args": _args(problem), "max_steps": limits.steps, "tol": limits.tol}
 
-    def solve() -> int:
-        function = fun or problem.function
-        found = gradtx.minimize(function, _start(problem), tx, args=problem.args, max_steps=MOST, tol=TOLERANCE)
-        if found.reason != gradtx.Reason.CONVERGED:
-            raise RuntimeError(f"{tx} ended as {gradtx.Reason(int(found.reason)).name}")
-        return int(found.evaluations) + 2 * int(getattr(found.state[0], "hvps", 0))
-
-    return solve
-
-
-def by_scipy(problem: Problem) -> Solver:
-    """L-BFGS-B of scipy, with the objective compiled."""
-    start, unravel = ravel_pytree(_start(problem))
-    pair = jax.jit(jax.value_and_grad(lambda x, *args: problem.function(unravel(x), *args)))
-    options = {"maxcor": MEMORY, "gtol": TOLERANCE, "ftol": 0, "maxiter": MOST, "maxfun": MOST}
-
-    def as_arrays(x: np.ndarray) -> tuple[float, np.ndarray]:
-        value, grad = pair(x, *problem.args)
-        return float(value), np.asarray(grad)
-
-    def solve() -> int:
-        found = scipy.optimize.minimize(as_arrays, np.asarray(start), jac=True, method="L-BFGS-B", options=options)
-        if np.abs(found.jac).max() > TOLERANCE:
-            raise RuntimeError(f"L-BFGS-B ended with {found.message}")
-        return int(found.nfev)
+    def solve() -> Solution:
+        found = gradtx.minimize(function, _start(problem), tx, **options)
+        evaluations = int(found.evaluations) + 2 * int(getattr(found.state[0], "hvps", 0))
+        return Solution(found.params, evaluations, _steepest(found.grad))
 
     return solve
 
 
-def by_optax(problem: Problem) -> Solver:
+def by_scipy(problem: Problem, limits: Limits = LIMITS) -> Solver:
+    """L-BFGS-B of scipy."""
+    flat = _Flat.of(problem)
+    options = {"maxcor": MEMORY, "gtol": limits.tol, "ftol": 0, "maxiter": limits.steps, "maxfun": 10**6}
+
+    def solve() -> Solution:
+        found = scipy.optimize.minimize(flat.evaluate, flat.start, jac=True, method="L-BFGS-B", options=options)
+        return Solution(flat.unravel(found.x), int(found.nfev), _steepest(found.jac))
+
+    return solve
+
+
+def by_trust_ncg(problem: Problem, limits: Limits = LIMITS) -> Solver:
+    """Newton-CG of scipy, in a trust region."""
+    flat = _Flat.of(problem)
+    seen: dict[bytes, np.ndarray] = {}
+
+    def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
+        value, seen[x.tobytes()] = flat.evaluate(x)
+        return value, seen[x.tobytes()]
+
+    def stop(x: np.ndarray) -> None:
+        if _steepest(seen[x.tobytes()]) <= limits.tol:  # scipy's own tolerance is on the norm
+            raise StopIteration
+
+    def solve() -> Solution:
+        found = scipy.optimize.minimize(
+            evaluate, flat.start, jac=True, hessp=flat.product, method="trust-ncg", callback=stop,
+            options={"gtol": 0, "maxiter": limits.steps},
+        )  # fmt: skip
+        return Solution(flat.unravel(found.x), int(found.nfev + 2 * found.nhev), _steepest(found.jac))
+
+    return solve
+
+
+class _Flat(NamedTuple):
+    """A problem for scipy: of one vector in float64, whatever the precision of the compiled objective in it."""
+
+    start: np.ndarray
+    unravel: Callable[[np.ndarray], Any]
+    evaluate: Callable[[np.ndarray], tuple[float, np.ndarray]]
+    product: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+    @classmethod
+    def of(cls, problem: Problem) -> _Flat:
+        start, unravel = ravel_pytree(_start(problem))
+        args = _args(problem)
+
+        @jax.jit
+        def pair(x: jax.Array, *args: Any) -> tuple[jax.Array, jax.Array]:
+            return jax.value_and_grad(lambda x: problem.function(unravel(x), *args))(x)
+
+        @jax.jit
+        def product(x: jax.Array, vector: jax.Array, *args: Any) -> jax.Array:
+            return jax.jvp(lambda x: pair(x, *args)[1], (x,), (vector,))[1]
+
+        def typed(x: np.ndarray) -> jax.Array:
+            return jnp.asarray(x, start.dtype)
+
+        def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
+            value, grad = pair(typed(x), *args)
+            return float(value), np.asarray(grad, np.float64)
+
+        return cls(
+            np.asarray(start, np.float64),
+            lambda x: unravel(typed(x)),
+            evaluate,
+            lambda x, vector: np.asarray(product(typed(x), typed(vector), *args), np.float64),
+        )
+
+
+def by_optax(problem: Problem, limits: Limits = LIMITS) -> Solver:
     """`optax.lbfgs`, in a compiled loop that reuses the evaluations of its line search."""
     tx = optax.lbfgs(memory_size=MEMORY)
 
     @jax.jit
-    def run(start: Any, args: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
+    def run(start: Any, args: tuple[Any, ...]) -> tuple[Any, jax.Array, jax.Array]:
         def objective(x: Any) -> jax.Array:
             return problem.function(x, *args)
 
         known = optax.value_and_grad_from_state(objective)
 
         def step(carry: Any) -> Any:
-            x, state, count, _ = carry
+            steps, x, state, count, _ = carry
             value, grad = known(x, state=state)
             updates, state = cast(Any, tx.update(grad, state, x, value=value, grad=grad, value_fn=objective))
             count += state[-1].info.num_linesearch_steps.astype(jnp.int32)
             x = optax.apply_updates(x, updates)
             leaves = jax.tree.leaves(known(x, state=state)[1])
-            return x, state, count, jnp.max(jnp.stack([jnp.abs(leaf).max() for leaf in leaves]))
+            return steps + 1, x, state, count, jnp.max(jnp.stack([jnp.abs(leaf).max() for leaf in leaves]))
 
         infinite = jnp.asarray(jnp.inf, jax.tree.leaves(start)[0].dtype)
-        first = start, tx.init(start), jnp.asarray(1, jnp.int32), infinite
-        return jax.lax.while_loop(lambda c: (c[3] > TOLERANCE) & (c[2] < MOST), step, first)[2:]
+        zero = jnp.asarray(0, jnp.int32)
+        first = zero, start, tx.init(start), zero + 1, infinite
+        last = jax.lax.while_loop(lambda c: (c[4] > limits.tol) & (c[0] < limits.steps), step, first)
+        return last[1], last[3], last[4]
 
-    def solve() -> int:
+    def solve() -> Solution:
         with jax.numpy_dtype_promotion("standard"):  # optax 0.2.8 needs it where 64 bits are on
-            count, largest = run(_start(problem), problem.args)
-        if largest > TOLERANCE:
-            raise RuntimeError(f"optax.lbfgs ended with a gradient of {largest:.1e}")
-        return int(count)
+            x, count, steepest = run(_start(problem), _args(problem))
+        return Solution(x, int(count), float(steepest))
 
     return solve
 
 
 def _start(problem: Problem) -> Any:
     return jnp.asarray(problem.start) if isinstance(problem.start, list) else problem.start
+
+
+def _args(problem: Problem) -> tuple[Any, ...]:
+    return tuple(map(jnp.asarray, problem.args))
+
+
+def _steepest(grad: Any) -> float:
+    return max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(grad))

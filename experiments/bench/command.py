@@ -21,6 +21,12 @@ ROUNDS: Mapping[str, int] = {
     "step": 21, "sweep": 7, "train": 15, "eager": 21, "minimize": 7, "second-order": 21, "learned": 21,
 }  # fmt: skip
 SMOKE_ROUNDS = 2
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "step": ("tree", "optimizer"),
+    "eager": ("optimizer",),
+    "minimize": ("only", "method"),
+}
+"""Which lists are for which bench."""
 
 Tree = Literal["leaf", "gpt2", "leaves"]
 Optimizer = Literal["sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw"]
@@ -33,26 +39,30 @@ def bench(
     smoke: bool = False,
     tree: tuple[Tree, ...] = get_args(Tree),
     optimizer: tuple[Optimizer, ...] = get_args(Optimizer),
+    only: tuple[str, ...] = (),
+    method: tuple[minimize.Method, ...] = get_args(minimize.Method),
     rounds: int | None = None,
 ) -> None:
     """Measure gradtx beside optax, PyTorch and scipy, in turns in one process.
 
     Args:
         name: `step`: one optimizer step and its compilation. `sweep`: 16 learning rates. `train`: training
-            steps a second. `eager`: an update without jit. `minimize`: L-BFGS to convergence. `second-order`: a
-            step of each second-order method. `learned`: a step of the learned optimizers.
+            steps a second. `eager`: an update without jit. `minimize`: L-BFGS to convergence on 59 problems.
+            `second-order`: a step of each second-order method. `learned`: a step of the learned optimizers.
         json: Where to write the results. By default, `results/bench/<name>.json`.
         smoke: Tiny sizes, to see that it runs. The numbers mean nothing.
         tree: Which trees, for `step`.
         optimizer: Which optimizers, for `step` and `eager`.
+        only: Which problems, for `minimize`, without times. By default, all.
+        method: Which methods, for `minimize`; where not all, without times.
         rounds: How many times each contender is timed.
     """
     if name not in ROUNDS:
         raise ExperimentError(f"unknown benchmark {name!r}; there are {', '.join(ROUNDS)}")
     if rounds is not None and rounds < 1:
         raise ExperimentError(f"--rounds is {rounds}: it takes at least 1 round to measure anything")
-    if not tree or not optimizer:
-        raise ExperimentError("--tree and --optimizer take at least one name each")
+    if not tree or not optimizer or not method:
+        raise ExperimentError("--tree, --optimizer and --method take at least one name each")
     path = json or RESULTS / f"{name}{'-smoke' if smoke else ''}.json"
     if path.is_dir():
         raise ExperimentError(f"cannot write {path}: it is a directory")
@@ -73,7 +83,7 @@ def bench(
         case "train":
             result = train.train(console, smoke=smoke, rounds=count)
         case "minimize":
-            result = minimize.minimize(console, smoke=smoke, rounds=count)
+            result = minimize.minimize(console, smoke=smoke, rounds=count, only=only, methods=method)
         case "second-order":
             result = second_order.second_order(console, smoke=smoke, rounds=count)
         case _:  # "learned"
@@ -82,7 +92,11 @@ def bench(
         result.notes.append("Smoke sizes: the numbers mean nothing.")
     report.show(result, console)
     with _writing(path):
-        report.save(result, path, _command(name, smoke, tree, optimizer, count))
+        report.save(
+            result,
+            path,
+            _command(name, smoke, count, {"tree": tree, "optimizer": optimizer, "only": only, "method": method}),
+        )
     console.print(f"Written to {path}")
 
 
@@ -94,11 +108,9 @@ def _writing(path: Path) -> Iterator[None]:
         raise ExperimentError(f"cannot write {path}: {one_line(error)}") from error
 
 
-def _command(name: str, smoke: bool, tree: tuple[str, ...], optimizer: tuple[str, ...], rounds: int) -> str:
+def _command(name: str, smoke: bool, rounds: int, lists: Mapping[str, tuple[str, ...]]) -> str:
     """The command that measures the same again."""
     words = ["python", "-m", "experiments", "bench", name, "--rounds", str(rounds), *(["--smoke"] if smoke else [])]
-    if name == "step":
-        words += ["--tree", *tree]
-    if name in ("step", "eager"):
-        words += ["--optimizer", *optimizer]
+    for option in OPTIONS.get(name, ()):
+        words += [f"--{option}", *lists[option]] if lists[option] else []
     return shlex.join(words)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.bench import goals, program, timing, trees
+from experiments.bench import goals, minimize, program, timing, trees
 from experiments.bench.command import bench
 from experiments.bench.optimizers import OPTIMIZERS
 from experiments.bench.timing import Ratio, Spread
@@ -106,11 +106,57 @@ def test_learned_reports_state_and_program(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_minimize_counts_evaluations(tmp_path, capsys):
-    _, report = run("minimize", tmp_path, capsys, rounds=1)
-    (row,) = report["rows"]
-    assert set(row["evaluations"]) == set(row["times"]) == {"gradtx", "scipy", "optax", "newton_cg"}
-    assert all(count > 10 for count in row["evaluations"].values())
-    assert [goal["met"] for goal in report["goals"]] == ["yes", "yes"]
+    shown, report = run("minimize", tmp_path, capsys, rounds=1)
+    double, single, timed = report["rows"]
+    assert set(double["found"]) == {"lbfgs", "scipy", "optax", "newton_cg", "trust-ncg"}
+    assert set(single["found"]) == {"lbfgs", "scipy", "optax"}
+    for row, tolerance in ((double, 1e-5), (single, 1e-4)):
+        for found in row["found"].values():
+            assert found["evaluations"] > 10
+            assert found["steepest"] <= tolerance
+            assert found["value"] < 1e-4
+    assert set(timed["evaluations"]) == set(timed["times"]) == {"lbfgs", "scipy", "optax", "newton_cg"}
+    assert timed["evaluations"]["lbfgs"] == double["found"]["lbfgs"]["evaluations"]
+    (goal,) = report["goals"]
+    assert goal["claim"] == "time against optax, costless objectives ≤ 1.3"
+    assert "float32, optax" in shown
+
+
+@pytest.mark.slow
+def test_minimize_says_what_was_not_reached(tmp_path, capsys):
+    """In two ways: short of the gradient, where scipy stops at its rounding; and in another valley than the lowest."""
+    options = {"only": ("brown-dennis",), "method": ("scipy", "optax")}
+    shown, report = run("minimize", tmp_path, capsys, **options)
+    assert "--only brown-dennis --method scipy optax" in report["environment"]["command"]
+    double, _ = report["rows"]
+    assert double["found"]["scipy"]["steepest"] > 1e-5
+    assert f"({double['found']['scipy']['evaluations']})" in shown
+    assert report["goals"] == []
+
+
+def test_an_unknown_problem_is_an_error_before_anything_runs(tmp_path):
+    with pytest.raises(ExperimentError, match="unknown problem 'rosenbrok'; there are rosenbrock, freudenstein-roth"):
+        bench("minimize", json=tmp_path / "x.json", only=("rosenbrok",))
+
+
+def found(**evaluations):
+    """By method. Not solved where the count is negative."""
+    return {name: minimize.Found(abs(count), 1.0 if count < 0 else 1e-6, 0.0) for name, count in evaluations.items()}
+
+
+def test_means_are_over_what_both_solve():
+    rows = [
+        minimize.Row("one", 2, "float64", found(lbfgs=20, scipy=10, optax=40)),
+        minimize.Row("two", 2, "float64", found(lbfgs=20, scipy=40, optax=40)),
+        minimize.Row("three", 2, "float64", found(lbfgs=1000, scipy=-1, optax=1000)),
+    ]
+    by_claim = {goal.claim: goal for goal in minimize._goals(rows)}
+    against_scipy = by_claim["evaluations, mean, against scipy ≤ 1"]
+    assert against_scipy.measured.median == pytest.approx(1.0)  # of 2 and 1/2
+    assert against_scipy.where == "one: 2.00"
+    assert by_claim["evaluations, mean, against optax ≤ 0.9"].measured.median == pytest.approx(0.25 ** (1 / 3))
+    solved = by_claim["float64: solved by lbfgs ≥ 58"]
+    assert (solved.measured.median, solved.met) == (3, "no")
 
 
 @pytest.mark.slow

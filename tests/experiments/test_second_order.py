@@ -159,8 +159,8 @@ def test_on_mnist_no_more_than_others_do(data_dir, decoded):
     train = data.load("mnist", data_dir("mnist")).train
     images = jnp.asarray(np.asarray(train.images[:1000]).reshape(1000, -1), jnp.float64)
     problem = minima.softmax_problem(images, train.labels[:1000], 1e-3)
-    ours = minima.by_gradtx(problem, gradtx.lbfgs(memory_size=minima.MEMORY))()
-    scipys, optaxs = minima.by_scipy(problem)(), minima.by_optax(problem)()
+    solvers = minima.by_gradtx(problem, gradtx.lbfgs()), minima.by_scipy(problem), minima.by_optax(problem)
+    ours, scipys, optaxs = map(minima.needed, solvers)
     print(f"{ours} evaluations, scipy {scipys}, optax {optaxs}")
     assert ours <= 1.15 * scipys
     # Nearly all searches end at their first step, and so it is rounding that makes a few percent, either way.
