@@ -18,9 +18,10 @@ from ._core.checks import checked_leaves
 from ._core.contract import GradientTransformation
 from ._core.precision import cast_like, scalar, step_dtype
 from ._core.types import Count, OptState, Params, ScalarArray, Updates
-from ._curvature.implicit import differentiable_minimum
+from ._curvature.implicit import minimum_tangent
 from ._linesearch.from_state import last_linesearch_state, linesearch_states
 from ._linesearch.search import MessageEnum, Outcome
+from ._manual_axes import while_loop
 from ._objective import check_number, value_and_gradient
 from ._program import Program, compiled, traced
 from ._vectors import max_abs
@@ -158,8 +159,8 @@ def _traced(fun: Objective, params: Params, args: tuple[Any, ...]) -> tuple[Prog
     return tuple(parts), constants
 
 
-def _objective(programs: Programs, params: Params, constants: Constants, args: tuple[Any, ...]) -> jax.Array:
-    out = params
+def _objective(programs: Programs, params: Params, given: tuple[Constants, tuple[Any, ...]]) -> jax.Array:
+    (constants, args), out = given, params
     for program, closed in zip(programs, constants, strict=True):
         out = program(closed, out, *args)
     return jnp.asarray(out)
@@ -176,22 +177,24 @@ def _minimize(
 ) -> MinimizeResult:
     """A minimum, found by a loop that is constant to derivatives, and then given the minimum's own."""
     found = _loop(programs, *jax.lax.stop_gradient((constants, params, tx, args, max_steps, tol)))
-    at = differentiable_minimum(lambda params: _objective(programs, params, constants, args), found.params)
-    return found._replace(params=at, value=_known_value(programs, found.value, at, constants, args))
+    at, value = _minimum(programs, found.params, found.value, (constants, args))
+    return found._replace(params=at, value=value)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _known_value(
-    programs: Programs, value: ScalarArray, params: Params, constants: Constants, args: tuple[Any, ...]
-) -> ScalarArray:
-    """The value, which is known, with the objective's derivatives at params."""
-    return value
+def _minimum(programs: Programs, params: Params, value: ScalarArray, given: Any) -> tuple[Params, ScalarArray]:
+    """Both as they are, with the derivatives of a minimum by what is given."""
+    return params, value
 
 
-@_known_value.defjvp
-def _slope(programs: Programs, primals: Any, tangents: Any) -> tuple[ScalarArray, ScalarArray]:
-    _, slope = jax.jvp(partial(_objective, programs), primals[1:], tangents[1:])
-    return primals[0], slope.astype(primals[0].dtype)
+@_minimum.defjvp
+def _minimum_jvp(programs: Programs, primals: Any, tangents: Any) -> Any:
+    given = primals[2]
+    params, value = _minimum(programs, *primals)  # which has derivatives itself, for second ones
+    objective = partial(_objective, programs)
+    moved = minimum_tangent(objective, params, given, tangents[2])
+    _, slope = jax.jvp(objective, (params, given), (moved, tangents[2]))
+    return (params, value), (moved, slope.astype(value.dtype))
 
 
 def _loop(
@@ -209,7 +212,7 @@ def _loop(
         more = {"outputs_fn": lambda params: outputs(params, *args), "loss_fn": lambda out: loss(out, *args)}
 
     def objective(params: Params) -> jax.Array:
-        return _objective(programs, params, constants, args)
+        return _objective(programs, params, (constants, args))
 
     def evaluate(params: Params, state: OptState) -> tuple[jax.Array, Updates]:
         return value_and_gradient(objective)(tx.gradient_params(params, state))
@@ -253,4 +256,4 @@ def _loop(
     value, grad = evaluate(params, state)
     zero = jnp.zeros([], jnp.int32)
     start = judged(MinimizeResult(params, value.astype(dtype), grad, state, zero, zero + 1, zero))
-    return jax.lax.while_loop(lambda now: now.reason == Reason.RUNNING, step, start)
+    return while_loop(lambda now: now.reason == Reason.RUNNING, step, start)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .._core.types import Count, PyTree, ScalarArray
+from .._manual_axes import inside_shard_map, while_loop
 from .._maths import safe_divisor
 from .._vectors import max_abs, power_of_two_scale, tree_add_scaled, tree_scale, tree_sub, tree_vdot, tree_where
 from .hessian import MatrixVectorProduct
@@ -74,7 +75,7 @@ def solve(product: MatrixVectorProduct, target: PyTree, rtol: ScalarArray, max_c
 
         none, no = jnp.zeros([], jnp.int32), jnp.zeros([], bool)
         start = _Search(tree_scale(target, 0.0), target, target, squared_target, none, jnp.zeros([], dtype), no)
-        end = jax.lax.while_loop(goes_on, step, start)
+        end = while_loop(goes_on, step, start)
         is_first = end.negative_curvature & (end.hvps == 1)
         x = tree_scale(tree_where(is_first, target, end.x), size)
         # A x = target - residual, so that x'Ax costs no product.
@@ -82,4 +83,7 @@ def solve(product: MatrixVectorProduct, target: PyTree, rtol: ScalarArray, max_c
         along_target = (size * end.curvature * size).astype(dtype)
         return x, CGInfo(end.hvps, jnp.where(is_first, along_target, curvature), end.negative_curvature)
 
+    if inside_shard_map():
+        # custom_linear_solve asks there that all it reads varies alike. Without it there is no reverse mode.
+        return search(product, target)
     return jax.lax.custom_linear_solve(product, target, search, symmetric=True, has_aux=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .._core.precision import restore, step_dtype, widen
-from .._core.types import Params, PyTree, ValueFn
+from .._core.precision import cast_like, step_dtype, widen
+from .._core.types import Params, PyTree
 from .._objective import value_and_gradient
 from .conjugate_gradients import solve
-from .hessian import MatrixVectorProduct, on_widened
+from .hessian import on_widened
 
 CG_STEPS = 10
 """Products with the Hessian for each parameter, at most. As many as there are parameters would do without rounding."""
@@ -19,34 +20,39 @@ RESIDUAL = 10
 """The residual that is small enough, in roundings of the right side."""
 
 
-def differentiable_minimum(objective: ValueFn, params: Params) -> Params:
-    r"""Return the params, a minimum of the objective, with its derivatives by whatever the objective has closed over.
+def minimum_tangent(objective: Callable[..., jax.Array], params: Params, given: Any, tangent: Any) -> Params:
+    r"""How a minimum moves when what is `given` to the objective moves along its `tangent`.
 
     By the implicit function theorem, from $\nabla_\theta f(\theta^*(a), a) = 0$,
 
-    $$\frac{d\theta^*}{da} = -\big(\nabla^2_{\theta\theta} f\big)^{-1}\, \nabla^2_{\theta a} f,$$
+    $$d\theta^* = -\big(\nabla^2_{\theta\theta} f\big)^{-1}\, \nabla^2_{\theta a} f\; da,$$
 
-    solved by conjugate gradients, in forward and in reverse mode. They are those of a minimum only: where params are
-    none, they are of no use. Half precision is computed in float32; a complex parameter counts as two real ones.
+    solved by conjugate gradients; linear in the tangent, so that it has a transpose. It holds at a minimum only. Half
+    precision is computed in float32; a complex parameter counts as two real ones.
 
-    Source: as `jax.lax.custom_root`; Blondel et al., Efficient and Modular Implicit Differentiation, 2022,
-    https://arxiv.org/abs/2105.15183.
+    Args:
+        objective: A function of params and what is given.
+        params: Where it has a minimum.
+        given: What else it depends on.
+        tangent: The direction in which that moves, as of `jax.jvp`.
+
+    Source: Blondel et al., Efficient and Modular Implicit Differentiation, 2022, https://arxiv.org/abs/2105.15183.
     """
     wide = widen(params)
-    start = _as_real(wide)
-    count = sum(leaf.size for leaf in jax.tree.leaves(start))
-    if not count:
-        return params
-    rtol = jnp.asarray(RESIDUAL * jnp.finfo(step_dtype(wide)).eps, step_dtype(wide))
+    here = _as_real(wide)
+    count, dtype = sum(leaf.size for leaf in jax.tree.leaves(here)), step_dtype(wide)
 
-    def gradient(real: PyTree) -> PyTree:
-        return _as_real(value_and_gradient(on_widened(objective, params))(_as_like(real, wide))[1])
+    def gradient(real: PyTree, given: Any) -> PyTree:
+        at = _as_like(real, wide)
+        return _as_real(value_and_gradient(on_widened(lambda p: objective(p, given), params))(at)[1])
 
-    def tangent_solve(product: MatrixVectorProduct, target: PyTree) -> PyTree:
-        return solve(product, target, rtol, CG_STEPS * count)[0]
+    def hessian_product(vector: PyTree) -> PyTree:
+        return jax.jvp(lambda real: gradient(real, given), (here,), (vector,))[1]
 
-    root: Any = jax.lax.custom_root(gradient, start, lambda _, found: found, tangent_solve)
-    return restore(_as_like(root, wide), params)
+    _, turned = jax.jvp(lambda given: gradient(here, given), (given,), (tangent,))
+    rtol = jnp.asarray(RESIDUAL * jnp.finfo(dtype).eps, dtype)
+    back, _ = solve(hessian_product, jax.tree.map(jnp.negative, turned), rtol, max(CG_STEPS * count, 1))
+    return cast_like(_as_like(back, wide), params)
 
 
 def _as_real(tree: PyTree) -> PyTree:

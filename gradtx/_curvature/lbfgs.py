@@ -13,6 +13,7 @@ from .._core.fields import AtLeastOne
 from .._core.precision import cast_like, restore, widen
 from .._core.tree import zeros_like
 from .._core.types import Count, Params, ScalarArray, Updates
+from .._manual_axes import vary_with
 from .._maths import safe_divisor, safe_increment
 from .._vectors import completed, pair_products, present, tree_sub
 from .lbfgs_memory import empty_memory, initial_scale, precondition, push_pair
@@ -78,7 +79,8 @@ class scale_by_lbfgs(GradientTransformation):
 
     def init(self, params: Params) -> ScaleByLBFGSState:
         memory = empty_memory(params, self.memory_size)
-        return ScaleByLBFGSState(jnp.zeros([], jnp.int32), zeros_like(params), zeros_like(params), **memory)
+        state = ScaleByLBFGSState(jnp.zeros([], jnp.int32), zeros_like(params), zeros_like(params), **memory)
+        return vary_with(state, params)
 
     def update(self, updates: Updates, state: ScaleByLBFGSState, params: Params) -> tuple[Updates, ScaleByLBFGSState]:
         aligned(("updates", "params"), (updates, params), 0)

@@ -11,6 +11,7 @@ import numpy as np
 
 from .._core.precision import step_dtype
 from .._core.types import Count, Params, PyTree, ScalarArray, Updates
+from .._manual_axes import vary_with
 from .._maths import safe_divisor
 from .._vectors import (
     PairProducts,
@@ -90,6 +91,7 @@ def initial_scale(gradient: Updates, params: Params, scale: ScalarArray, is_firs
         return jnp.minimum(fitting, longest).astype(scale.dtype)
 
     # The norms are a pass over the gradient each, and are of use once.
+    gradient, scale = vary_with((gradient, scale), params, gradient, scale)
     return jax.lax.cond(is_first, first, lambda: scale)
 
 
@@ -140,5 +142,5 @@ def _two_loops(
         s, y, weight = pair(i)
         return tree_add_scaled(r, alpha - weight * tree_vdot(y, r).astype(weight.dtype), s), None
 
-    q, alphas = jax.lax.scan(down, gradient, newest_first)
+    q, alphas = jax.lax.scan(down, vary_with(gradient, gradient, memories, scale), newest_first)
     return jax.lax.scan(up, tree_scale(q, scale), (newest_first, alphas), reverse=True)[0]

@@ -12,6 +12,7 @@ from .._core.contract import GradientTransformation
 from .._core.fields import NonNegative
 from .._core.precision import cast_like, scalar
 from .._core.types import Count, Params, Updates, ValueFn
+from .._manual_axes import vary_with
 from .._maths import safe_divisor
 from .hessian import WHY_REAL, check_aligned, dense_hessian, flatten_to_vector
 
@@ -56,7 +57,7 @@ class scale_by_newton(GradientTransformation):
 
     def init(self, params: Params) -> NewtonState:
         check_real("scale_by_newton", "params", params, WHY_REAL)
-        return NewtonState(jnp.zeros([], jnp.int32))
+        return vary_with(NewtonState(jnp.zeros([], jnp.int32)), params)
 
     def update(
         self, updates: Updates, state: NewtonState, params: Params, *, value_fn: ValueFn

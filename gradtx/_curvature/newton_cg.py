@@ -14,6 +14,7 @@ from .._core.fields import AtLeastOne, NonNegative
 from .._core.precision import cast_like, restore, scalar, step_dtype, widen
 from .._core.tree import zeros_like
 from .._core.types import Count, Number, Params, PyTree, ScalarArray, Updates, ValueFn
+from .._manual_axes import vary_with
 from .._maths import safe_divisor, safe_increment
 from .._objective import check_number
 from .._vectors import tree_add_scaled, tree_norm, tree_sub, tree_vdot
@@ -115,7 +116,8 @@ def init_state(owner: str, params: Params, damping: Number) -> NewtonCGState:
     count, hvps = (jnp.zeros([], jnp.int32) for _ in range(2))
     norm, value, slope, curvature = (jnp.zeros([], dtype) for _ in range(4))
     first = jnp.asarray(scalar(damping, dtype))
-    return NewtonCGState(count, hvps, first, norm, zeros_like(params), zeros_like(params), value, slope, curvature)
+    state = NewtonCGState(count, hvps, first, norm, zeros_like(params), zeros_like(params), value, slope, curvature)
+    return vary_with(state, params)
 
 
 def step(

@@ -14,6 +14,7 @@ from .._core.fields import AtLeastOne, Positive
 from .._core.precision import cast_like, restore, scalar, widen
 from .._core.tree import zeros_like
 from .._core.types import Count, Params, PyTree, ScalarArray, Updates, ValueFn
+from .._manual_axes import vary_with
 from .._maths import safe_divisor, safe_increment
 from .._objective import one_number
 from .._vectors import pair_products, tree_add_scaled, tree_scale, tree_sub
@@ -103,7 +104,8 @@ class scale_by_stochastic_lbfgs(GradientTransformation):
     def init(self, params: Params) -> StochasticLBFGSState:
         check_real("scale_by_stochastic_lbfgs", "params", params, WHY_REAL)
         memory = empty_memory(params, self.memory_size)
-        return StochasticLBFGSState(jnp.zeros([], jnp.int32), zeros_like(params), zeros_like(params), **memory)
+        state = StochasticLBFGSState(jnp.zeros([], jnp.int32), zeros_like(params), zeros_like(params), **memory)
+        return vary_with(state, params)
 
     def update(
         self, updates: Updates, state: StochasticLBFGSState, params: Params, *, value_fn: ValueFn

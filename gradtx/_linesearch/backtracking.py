@@ -14,6 +14,7 @@ from .._core.contract import GradientTransformation
 from .._core.fields import AtLeastOne, NonNegative, Positive, Range
 from .._core.precision import scalar, step_dtype
 from .._core.types import Count, Number, Params, ScalarArray, Updates
+from .._manual_axes import vary_with
 from .ray import Point, make_ray, scale_updates
 from .search import OrInfinite, Outcome, Search, Verdict, final_fields, initial_fields, report, search
 
@@ -116,7 +117,8 @@ class scale_by_backtracking_linesearch(GradientTransformation):
 
     def init(self, params: Params) -> ScaleByBacktrackingLinesearchState:
         info = BacktrackingLinesearchInfo(jnp.zeros([], jnp.int32), jnp.full([], jnp.inf, step_dtype(params)))
-        return ScaleByBacktrackingLinesearchState(info=info, **initial_fields(params, store_grad=self.store_grad))
+        state = ScaleByBacktrackingLinesearchState(info=info, **initial_fields(params, store_grad=self.store_grad))
+        return vary_with(state, params)
 
     def update(
         self,

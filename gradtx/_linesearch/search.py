@@ -14,6 +14,7 @@ from .._core.fields import Range
 from .._core.precision import step_dtype
 from .._core.tree import zeros_like
 from .._core.types import Count, Params, PyTree, ScalarArray
+from .._manual_axes import while_loop
 from .._vectors import completed, tree_where
 from .ray import Point, Ray
 
@@ -118,7 +119,7 @@ def search(line: Ray, first: jax.Array, judge: Callable[[Search, Point], Verdict
 
     begun = jnp.where(line.is_descent, Outcome.SEARCHING, Outcome.NO_DESCENT).astype(jnp.int32)
     start = Search(line.start, line.grad, line.start, first, jnp.zeros([], jnp.int32), begun, memory)
-    return jax.lax.while_loop(lambda now: now.outcome == Outcome.SEARCHING, step, start)
+    return while_loop(lambda now: now.outcome == Outcome.SEARCHING, step, start)
 
 
 def initial_fields(params: Params, *, store_grad: bool) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from .._core.contract import GradientTransformation
 from .._core.fields import AtLeastOne, NonNegative, Positive, Range
 from .._core.precision import scalar, step_dtype
 from .._core.types import Count, Number, Params, ScalarArray, Updates
+from .._manual_axes import vary_with
 from .._maths import safe_divisor
 from .._vectors import power_of_two_scale, tree_where
 from .ray import Point, Ray, make_ray, scale_updates
@@ -156,7 +157,8 @@ class scale_by_zoom_linesearch(GradientTransformation):
     def init(self, params: Params) -> ScaleByZoomLinesearchState:
         infinite = (jnp.full([], jnp.inf, step_dtype(params)) for _ in range(2))
         info = ZoomLinesearchInfo(jnp.zeros([], jnp.int32), *infinite)
-        return ScaleByZoomLinesearchState(info=info, **initial_fields(params, store_grad=True))
+        state = ScaleByZoomLinesearchState(info=info, **initial_fields(params, store_grad=True))
+        return vary_with(state, params)
 
     def update(
         self,

@@ -146,15 +146,6 @@ def test_a_typed_key_is_one_and_several_are_a_batch() -> None:
     assert gradtx.batch_axes(holders(key=jax.random.split(jax.random.key(0), 3))).key == 0
 
 
-def test_weights_are_no_batch() -> None:
-    tx = kinds(jnp.ones(3), rate=gradtx.constant_schedule(jnp.ones(3)), weights={"w": jnp.ones(2)})
-    axes = gradtx.batch_axes(holders((tx, tx), {"a": tx}))
-    for one in (*axes.stages, axes.groups["a"]):
-        assert (one.number, one.rate.value, one.maybe, one.weights) == (0, 0, None, {"w": None})
-    lanes = jax.vmap(lambda tx: tx.number + tx.weights["w"].sum(), in_axes=(gradtx.batch_axes(tx),))(tx)
-    assert lanes.shape == (3,)
-
-
 def test_arrays_and_containers_given_are_copied() -> None:
     rates, weights = np.array([0.1, 0.2]), {"w": np.ones(2)}
     tx, learned = gradtx.sgd(rates), kinds(1.0, weights=weights)

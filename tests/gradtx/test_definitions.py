@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -14,7 +15,7 @@ import gradtx
 from gradtx import Recipe, Scalar, Stateless
 
 from .test_chain import GRADS, PARAMS
-from .test_data import Passes, holders
+from .test_data import Passes, holders, kinds
 
 
 def test_fields_that_have_to_fit_change_together() -> None:
@@ -169,3 +170,12 @@ def test_kinds_are_exact(given: Any, error: Any, words: str) -> None:
 
 def test_integers_of_numpy_are_integers() -> None:
     assert exact(np.int64(2), np.int32(5)) == exact(2, 5)  # pyright: ignore[reportArgumentType]
+
+
+def test_weights_are_no_batch() -> None:
+    tx = kinds(jnp.ones(3), rate=gradtx.constant_schedule(jnp.ones(3)), weights={"w": jnp.ones(2)})
+    axes = gradtx.batch_axes(holders((tx, tx), {"a": tx}))
+    for one in (*axes.stages, axes.groups["a"]):
+        assert (one.number, one.rate.value, one.maybe, one.weights) == (0, 0, None, {"w": None})
+    lanes = jax.vmap(lambda tx: tx.number + tx.weights["w"].sum(), in_axes=(gradtx.batch_axes(tx),))(tx)
+    assert lanes.shape == (3,)
