@@ -31,15 +31,16 @@ class _Search(NamedTuple):
     direction: PyTree
     squared_residual: ScalarArray
     hvps: Count
-    curvature: ScalarArray  # along the last direction
     negative_curvature: jax.Array
 
 
 def solve(product: MatrixVectorProduct, target: PyTree, rtol: ScalarArray, max_cg_steps: int) -> tuple[PyTree, CGInfo]:
     """Find x with A x = `target`, within `rtol` of the target's norm, beginning at 0.
 
-    Every step lowers x'Ax / 2 - x'target. Where a direction has no positive curvature, x stays what it was before; if
-    that is 0, it is the target itself: for Newton's method the gradient, so that minus x is steepest descent.
+    Every step lowers x'Ax / 2 - x'target. A direction of negative curvature is the last one; along it x goes as far as
+    the curvature's absolute value says, for which the model falls faster than along one of positive curvature. So
+    x'target is positive: for Newton's method minus x is a descent direction. A direction of no curvature, or NaN, gives
+    no length; if it is the first, x is the target itself.
     Derivatives are those of the exact solution, by systems with A that are solved as roughly as this one.
 
     Args:
@@ -48,7 +49,8 @@ def solve(product: MatrixVectorProduct, target: PyTree, rtol: ScalarArray, max_c
         rtol: 0 for as exact as `max_cg_steps` products allow.
         max_cg_steps: Products with A, at least 1.
 
-    Source: Nocedal and Wright, 2006, algorithm 7.1, inner loop (page 169).
+    Source: Nocedal and Wright, 2006, algorithm 7.1, inner loop (page 169), which stops before a direction of negative
+    curvature; the absolute value is that of saddle-free Newton (Dauphin et al., 2014, https://arxiv.org/abs/1406.2572).
     """
     dtype = jnp.result_type(rtol)
 
@@ -65,23 +67,24 @@ def solve(product: MatrixVectorProduct, target: PyTree, rtol: ScalarArray, max_c
         def step(now: _Search) -> _Search:
             along = product(now.direction)
             curvature = tree_vdot(now.direction, along).astype(dtype)
-            negative_curvature = ~(curvature > 0)  # NaN is no curvature to rely on
-            length = jnp.where(negative_curvature, 0, now.squared_residual / safe_divisor(curvature))
+            length = now.squared_residual / safe_divisor(jnp.abs(curvature))
+            is_usable = jnp.isfinite(length) & (curvature != 0)  # NaN and 0 give no length
+            length, along = jnp.where(is_usable, length, 0), tree_where(is_usable, along, now.residual)
             x = tree_add_scaled(now.x, length, now.direction)
-            residual = tree_add_scaled(now.residual, -length, tree_where(negative_curvature, now.residual, along))
+            residual = tree_add_scaled(now.residual, -length, along)
             squared = tree_vdot(residual, residual).astype(dtype)
             direction = tree_add_scaled(residual, squared / safe_divisor(now.squared_residual), now.direction)
-            return _Search(x, residual, direction, squared, now.hvps + 1, curvature, negative_curvature)
+            return _Search(x, residual, direction, squared, now.hvps + 1, ~(curvature > 0))
 
         none, no = jnp.zeros([], jnp.int32), jnp.zeros([], bool)
-        start = _Search(tree_scale(target, 0.0), target, target, squared_target, none, jnp.zeros([], dtype), no)
+        start = _Search(tree_scale(target, 0.0), target, target, squared_target, none, no)
         end = while_loop(goes_on, step, start)
-        is_first = end.negative_curvature & (end.hvps == 1)
-        x = tree_scale(tree_where(is_first, target, end.x), size)
+        # Where not even the first direction has a curvature to rely on, the target itself.
+        is_nowhere = end.negative_curvature & (max_abs(end.x) == 0)
+        x = tree_scale(tree_where(is_nowhere, target, end.x), size)
         # A x = target - residual, so that x'Ax costs no product.
         curvature = tree_vdot(x, tree_scale(tree_sub(target, end.residual), size)).astype(dtype)
-        along_target = (size * end.curvature * size).astype(dtype)
-        return x, CGInfo(end.hvps, jnp.where(is_first, along_target, curvature), end.negative_curvature)
+        return x, CGInfo(end.hvps, curvature, end.negative_curvature)
 
     if inside_shard_map():
         # custom_linear_solve asks there that all it reads varies alike. Without it there is no reverse mode.

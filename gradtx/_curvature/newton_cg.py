@@ -65,7 +65,8 @@ class scale_by_newton_cg(GradientTransformation):
     - Truncated Newton: until the residual is at most $\eta_t \|g\|$, $\eta_t = \min(\mathtt{rtol}, .9\, (\|g_t\| /
       \|g_{t-1}\|)^2)$ (Eisenstat and Walker, 1996): roughly at first, exactly near the end, where it converges faster
       than linearly.
-    - Where a direction has negative curvature, d is what it was before that, or the gradient: downhill either way.
+    - A direction of negative curvature is the last one; d goes along it as far as its absolute value says, which is
+      downhill too, and leaves a saddle.
     - Damped as by Levenberg and Marquardt: $\rho$ is the decrease of the objective over what the quadratic model
       promised for the step that was taken; lambda is divided by 4 where $\rho > 3/4$ and multiplied by 4 where
       $\rho < 1/4$ (from 0: a thousandth of the curvature along the step).
