@@ -43,6 +43,19 @@ def quadratic(x: jax.Array) -> jax.Array:
     return jnp.sum(jnp.logspace(0, 6, x.size, dtype=x.dtype) * x * x) / 2
 
 
+def gulf(x: jax.Array) -> jax.Array:
+    """Gulf research and development: its Hessian is indefinite on most of the way."""
+    t = np.arange(1, 100) / 100
+    y = jnp.asarray(25 + (-50 * np.log(t)) ** (2 / 3))
+    return jnp.sum((jnp.exp(-(jnp.abs(y - x[1]) ** x[2]) / x[0]) - t) ** 2)
+
+
+def wood(x: jax.Array) -> jax.Array:
+    a, b, c, d = x
+    valleys = 100 * (b - a**2) ** 2 + (1 - a) ** 2 + 90 * (d - c**2) ** 2 + (1 - c) ** 2
+    return valleys + 10 * (b + d - 2) ** 2 + (b - d) ** 2 / 10
+
+
 PROBLEMS = {
     "Rosenbrock, 2": Problem(rosenbrock, [-1.2, 1.0]),
     "Rosenbrock, 10": Problem(rosenbrock, [-1.2, 1.0] * 5),

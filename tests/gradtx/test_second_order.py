@@ -125,14 +125,14 @@ def test_conjugate_gradients_are_those_of_the_textbook(most):
 @X64
 def test_negative_curvature_ends_conjugate_gradients_downhill():
     target = jnp.asarray([1.0, 1.0])
-    # First along the target itself, which bends; then a first step that does not and a second that does.
-    for eigenvalues, products in (([-3.0, 1.0], 1), ([-1.0, 3.0], 2)):
+    # The first direction, the target itself, has a curvature of -2; then it has 2, and the second one, (6, 2), has -24.
+    for eigenvalues, products, expected in (([-3.0, 1.0], 1, [1.0, 1.0]), ([-1.0, 3.0], 2, [3.0, 5 / 3])):
         matrix = jnp.diag(jnp.asarray(eigenvalues))
         found, info = conjugate_gradients.solve(lambda v, m=matrix: m @ v, target, jnp.zeros(()), 10)
         assert info.negative_curvature
         assert info.hvps == products
         assert found @ target > 0
-        np.testing.assert_allclose(found, target)  # the second: 2 / 2 times the target, and no further
+        np.testing.assert_allclose(found, expected)  # along each as far as its residual over the absolute value
         np.testing.assert_allclose(info.curvature, found @ matrix @ found)
     found, info = conjugate_gradients.solve(lambda v: v * jnp.nan, target, jnp.zeros(()), 10)
     assert info.hvps == 1
