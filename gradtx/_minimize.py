@@ -98,8 +98,14 @@ def minimize(
     """Take steps until the gradient is small, nothing more can be gained, or `max_steps` are taken.
 
     One compiled `while_loop`. Where the optimizer's last stage is a line search that keeps the gradient, its
-    evaluations serve the next step too. Under `vmap`, a lane that has stopped stays as it is while others go on. A loop
-    of unknown length has no reverse mode: `jax.grad` cannot go through it.
+    evaluations serve the next step too. Under `vmap`, a lane that has stopped stays as it is while others go on.
+
+    `fun` is traced at each call, and what was compiled is used again for an objective that does the same. What it
+    closes over counts as `args` do.
+
+    Derivatives of `params` and `value` are those of the minimum as a function of `args`, in forward and reverse mode,
+    by one linear system with the Hessian; they do not depend on the start, `tx` or `tol`, and are of no use where
+    nothing has converged.
 
     >>> import jax.numpy as jnp, gradtx
     >>> found = gradtx.minimize(lambda x: jnp.sum((x - 3.0) ** 2), jnp.zeros(2), gradtx.lbfgs())
@@ -111,7 +117,7 @@ def minimize(
         params: Where to begin: a tree of floating arrays.
         tx: Any transformation, or a pair of functions such as optax's. It gets `value`, `grad` and `value_fn` as extra
             arguments; for a `CompositeLoss` also `outputs_fn` and `loss_fn`.
-        args: What else `fun` takes (data): arrays here are arguments of the compiled program, not constants in it.
+        args: What else `fun` takes (data).
         max_steps: How many at most.
         tol: On the largest absolute entry of the gradient. Unit: the gradient's.
 
