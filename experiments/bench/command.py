@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from rich.console import Console
 
-from experiments import atomic, devices
+from experiments import atomic, compilation, devices
 from experiments.bench import eager, learned, minimize, report, second_order, step_report, sweep, train
 from experiments.bench.step import Plan
 from experiments.errors import ExperimentError, one_line
@@ -83,6 +83,7 @@ def bench(
         case "train":
             result = train.train(console, smoke=smoke, rounds=count)
         case "minimize":
+            compilation.keep_programs()
             result = minimize.minimize(console, smoke=smoke, rounds=count, only=only, methods=method)
         case "second-order":
             result = second_order.second_order(console, smoke=smoke, rounds=count)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import compilation
 from experiments.bench import goals, minimize, program, timing, trees
 from experiments.bench.command import bench
 from experiments.bench.optimizers import OPTIMIZERS
@@ -16,8 +17,9 @@ from experiments.errors import ExperimentError
 
 
 @pytest.fixture(autouse=True)
-def as_users_run_it():
-    """JAX's own settings: optax and the plain models need its promotion."""
+def as_users_run_it(monkeypatch):
+    """JAX's own settings: optax and the plain models need its promotion. No cache that other tests would get."""
+    monkeypatch.setattr(compilation, "keep_programs", lambda: None)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 
@@ -124,7 +126,7 @@ def test_minimize_counts_evaluations(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_minimize_says_what_was_not_reached(tmp_path, capsys):
-    """In two ways: short of the gradient, where scipy stops at its rounding; and in another valley than the lowest."""
+    """On Brown and Dennis's function L-BFGS-B stops at its rounding."""
     options = {"only": ("brown-dennis",), "method": ("scipy", "optax")}
     shown, report = run("minimize", tmp_path, capsys, **options)
     assert "--only brown-dennis --method scipy optax" in report["environment"]["command"]
@@ -137,6 +139,12 @@ def test_minimize_says_what_was_not_reached(tmp_path, capsys):
 def test_an_unknown_problem_is_an_error_before_anything_runs(tmp_path):
     with pytest.raises(ExperimentError, match="unknown problem 'rosenbrok'; there are rosenbrock, freudenstein-roth"):
         bench("minimize", json=tmp_path / "x.json", only=("rosenbrok",))
+
+
+def test_a_cell_says_what_was_not_reached():
+    ends = {"at": (1e-5, 1e-3), "higher": (1e-5, 1.1e-3), "short": (1.1e-5, 0.0), "lost": (None, None)}
+    row = minimize.Row("one", 2, "float64", {name: minimize.Found(1000, *end) for name, end in ends.items()})
+    assert [minimize._cell(row, name, lowest=0.0) for name in ends] == ["1000", "1000↑", "(1000)", "(1000)"]
 
 
 def found(**evaluations):

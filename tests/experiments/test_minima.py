@@ -28,7 +28,7 @@ MINPACK = {
     "watson-12": 5.477226,
     "trigonometric": 0.08411753,
     "brown-almost-linear": 16.53022,
-    "discrete-boundary-value": 0.02808058,
+    "discrete-boundary": 0.02808058,
     "discrete-integral": 0.2518270,
     "broyden-tridiagonal": 4.582576,
     "broyden-banded": 18.97367,
