@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -69,11 +70,23 @@ def works(doing: str) -> Iterator[None]:
         raise LawBroken(f"{doing} raised {type(error).__name__}: {error}") from error
 
 
-def names_path(error: Exception, tree: PyTree) -> bool:
+def names_path(tree: PyTree) -> Callable[[Exception], bool]:
     """Whether an error says which leaf it is about, or that the mask is at fault: a refusal, and not an accident."""
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(tree, is_leaf=lambda x: x is None)]
-    named = any(path in str(error) if path else "params" in str(error) for path in paths)
-    return isinstance(error, (TypeError, ValueError)) and (named or "mask" in str(error))
+
+    def refused(error: Exception) -> bool:
+        message = str(error)
+        # JAX names a path, too, where `jax.tree.map` fails on trees that differ: nobody has thought of it.
+        accident = "pytree structure error" in message
+        return not accident and ("mask" in message or any((path or "params") in message for path in paths))
+
+    return refused
+
+
+def names_dtype(dtype: np.dtype) -> Callable[[Exception], bool]:
+    """Whether an error says that it is about complex numbers (JAX's own name the dtype, complex64), or the dtype."""
+    word = r"\bcomplex\b" if dtype.kind == "c" else dtype.name
+    return lambda error: re.search(word, str(error)) is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +104,7 @@ class Case:
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def note(self, text: str) -> None:
-        """Report something to know of a law that holds: that it does vacuously, what is refused, what an adapter does."""
+        """Report something to know of a law that holds: that it does vacuously, what is refused, what was adapted."""
         if text not in self.notes:
             self.notes.append(text)
 
@@ -104,16 +117,16 @@ class Case:
         return ramps(self.params if like is None else like, step)
 
     @contextlib.contextmanager
-    def may_refuse(self, doing: str, tree: PyTree, word: str = "") -> Iterator[None]:
-        """An exception in here breaks the law, but for one that names the leaf (and the word): a refusal, and noted."""
+    def may_refuse(self, doing: str, refused: Callable[[Exception], bool]) -> Iterator[None]:
+        """An exception in here breaks the law, but for one that is a refusal, which is noted."""
         try:
             with works(doing):
                 yield
         except LawBroken as broken:
             error = broken.__cause__
-            if not isinstance(error, Exception) or not names_path(error, tree) or word not in str(error):
+            if not isinstance(error, (TypeError, ValueError)) or not refused(error):
                 raise
-            self.note(f"refused by name: {doing} ({error})")
+            self.note(f"refused by name: {doing} ({str(error).splitlines()[0]})")
 
     @functools.cached_property
     def asks_for_functions(self) -> bool:

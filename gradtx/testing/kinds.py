@@ -11,7 +11,7 @@ from .._core.data import layout
 from .._core.paths import children, walk
 from .._core.schedule import Schedule
 from .._core.types import OptState
-from .case import Case, law, works
+from .case import Case, law, names_path, works
 from .compare import LawBroken, expect_same_kind, is_float
 from .program import buffer_of
 from .samples import huge, scaled
@@ -27,7 +27,7 @@ def abstract_init(case: Case) -> None:
     if large is None:
         case.note("that init allocates nothing was not tried: the parameters given are scalars")
         return
-    with case.may_refuse("eval_shape(init) on arrays of 4 TiB, where something is allocated,", large):
+    with case.may_refuse("eval_shape(init) on arrays of 4 TiB, where something is allocated,", names_path(large)):
         jax.eval_shape(case.tx.init, large)
 
 

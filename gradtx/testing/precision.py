@@ -111,7 +111,9 @@ def _dead_coordinate(case: Case) -> None:
         case.note("that hypergradients are finite holds vacuously: no hyperparameter is a number among the leaves")
         return
     params = (
-        case.sample(np.float32) if case.given else {"dead": jnp.zeros((2,), np.float32), "w": ramp((3,), np.float32)}
+        case.sample(np.float32)
+        if case.given
+        else {"dead": jnp.zeros((2, 2), np.float32), "w": ramp((3, 2), np.float32)}
     )
     alive = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(params)][1:]
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._core.types import Params, PyTree
-from .case import Case, law, works
+from .case import Case, law, names_path, works
 from .compare import LawBroken, as_numbers, expect_same_kind
 from .hyperparameters import unused
 from .samples import ramp, ramps, trees
@@ -23,7 +23,7 @@ def any_tree(case: Case) -> None:
     A `None` gradient for a parameter that is there leaves it and its state alone.
     """
     for name, params in trees(case.params if case.given else None).items():
-        with case.may_refuse(f"an update of {name}", params):
+        with case.may_refuse(f"an update of {name}", names_path(params)):
             updates, new, state = case.kinds(params, case.gradients(0, params))
             expect_same_kind(f"the update of {name}", updates, params)
             expect_same_kind(f"the state for {name}", new, state)
@@ -32,7 +32,7 @@ def any_tree(case: Case) -> None:
     if len(leaves) < 2:
         case.note("None gradients were not tried: there is one parameter")
         return
-    with case.may_refuse("an update with None as a gradient", params):
+    with case.may_refuse("an update with None as a gradient", names_path(params)):
         _without_gradient(case, params, leaves, structure)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._core.types import OptState, Params, PyTree, Updates
-from .case import Case, works
+from .case import Case, names_dtype, works
 from .compare import LawBroken, as_numbers, expect_close, expect_finite, expect_same_kind, is_float
 from .program import Counted
 from .samples import jittered, scaled
@@ -27,7 +27,7 @@ def wide(case: Case) -> None:
                 _refused(case, dtype, params)
                 continue
             doing = f"{name} parameters (if they are refused on purpose, say so with `refuses`)"
-            with case.may_refuse(doing, params, "complex" if dtype.kind == "c" else name):
+            with case.may_refuse(doing, names_dtype(dtype)):
                 grads = case.gradients(0, params)
                 updates, new, state = case.kinds(params, grads)
                 expect_same_kind(f"the updates for {name}", updates, grads)
@@ -80,7 +80,7 @@ def resolves(case: Case, dtype: np.dtype, params: Params, step: Counted) -> None
             smooth = (large > 0.1 * coarse * np.abs(x)) & (larger > 1.5 * large) & (larger < 2.7 * large) & (x != 0)
             if np.any(smooth) and not np.any(small[smooth]):
                 text = (
-                    f"{what} for {dtype} at {jax.tree_util.keystr(path) or 'its root'} has fewer digits than its dtype: "
+                    f"{what} for {dtype} at {jax.tree_util.keystr(path) or 'its root'} has fewer digits than that: "
                     f"it is the same when gradients change by {fine:.0e} of their size. Something is rounded on the way"
                 )
                 # A narrow accumulator that was asked for rounds what is made of it.
@@ -127,8 +127,8 @@ def _turns(case: Case, params: Params, step: Counted) -> None:
 def _refused(case: Case, dtype: np.dtype, params: Params) -> None:
     try:
         case.kinds(params, case.gradients(0, params))
-    except (TypeError, ValueError) as error:
-        if dtype.kind == "c" and "complex" not in str(error):
-            raise LawBroken(f"{dtype} is refused, but not by name: {error}") from error
+    except Exception as error:
+        if not isinstance(error, (TypeError, ValueError)) or not names_dtype(dtype)(error):
+            raise LawBroken(f"{dtype} is refused, but not by name: {type(error).__name__}: {error}") from error
         return
     raise LawBroken(f"{dtype} should be refused and is not")
