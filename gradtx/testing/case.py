@@ -198,7 +198,7 @@ class Case:
         state, updates = tx.init(params), None
         for i in range(steps):
             grads = self.gradients(i, params)
-            grads = jax.tree.map(lambda g: jnp.asarray(np.zeros(g.shape, g.dtype)), grads) if zero else grads
+            grads = jax.tree.map(lambda g: jax.device_put(np.zeros(g.shape, g.dtype)), grads) if zero else grads
             updates, state, params = (step or self.step)(tx, params, state, grads)
         return updates, state, params
 

@@ -58,7 +58,7 @@ def _half(case: Case, dtype: DTypeLike) -> None:
         # One rounding of the exact result, and a half of one for a tie that falls the other way.
         rtol = 1.5 * float(jnp.finfo(jnp.dtype(dtype)).eps)
         # The same parameters at each step, and the same state but for its own roundings: steps add none to another.
-        full = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf).astype(np.float32)), params)
+        full = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf).astype(np.float32)), params)
         exact_state = case.start(case.tx, full)
         for i in range(3):
             grads = case.gradients(i, params)
@@ -106,7 +106,7 @@ def _is_wide(case: Case, name: str, state: OptState) -> None:
 def _dead_coordinate(case: Case) -> None:
     """Hypergradients stay finite though one coordinate never has a gradient."""
     leaves, structure = jax.tree.flatten(case.tx)
-    numbers = [jnp.asarray(np.asarray(leaf, np.float32)) if is_float(leaf) else None for leaf in leaves]
+    numbers = [jax.device_put(np.asarray(leaf, np.float32)) if is_float(leaf) else None for leaf in leaves]
     if not jax.tree.leaves(numbers):
         case.note("that hypergradients are finite holds vacuously: no hyperparameter is a number among the leaves")
         return
@@ -124,7 +124,7 @@ def _dead_coordinate(case: Case) -> None:
             case.gradients(step, params),
         )
 
-    stacked = jax.tree.map(lambda *steps: jnp.asarray(np.stack(steps)), *map(gradients, range(3)))
+    stacked = jax.tree.map(lambda *steps: np.stack(steps), *map(gradients, range(3)))
 
     def loss(numbers: list[jax.Array | None]) -> jax.Array:
         # What is no number (an integer, a random key) has no derivative.

@@ -18,7 +18,7 @@ from .._core.apply import apply_updates
 from .._core.contract import GradientTransformation
 from .._core.types import OptState, Params, Updates
 from .case import STEPS, Case, law, works
-from .compare import LawBroken, expect_close, is_float
+from .compare import LawBroken, expect_close, is_float, is_key
 from .program import Counted, compilations
 
 LATER = 40_000_123.0
@@ -66,7 +66,7 @@ def extreme(tx: GradientTransformation) -> GradientTransformation:
         share = np.asarray(leaf)
         inside = (share > 0) & (share < 1)
         value = np.where(inside, 1 - 0.01 * (1 - share), 4 * share)
-        return type(leaf)(value) if isinstance(leaf, float) else jnp.asarray(value, leaf.dtype)
+        return type(leaf)(value) if isinstance(leaf, float) else jax.device_put(value.astype(leaf.dtype))
 
     return jax.tree.map(one, tx)
 
@@ -92,7 +92,7 @@ def pure(case: Case) -> None:
         stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *lanes)
         batched = Counted(jax.vmap(scanned))(stacked)
         for i, lane in enumerate(lanes):
-            one = jax.tree.map(lambda leaf, i=i: leaf[i], batched)
+            one = jax.tree.map(lambda leaf, i=i: (leaf if is_key(leaf) else np.asarray(leaf))[i], batched)
             # jit(update), which was found to be the update: without jit each loop in it would be compiled anew.
             case.expect_close(f"lane {i} of vmap over hyperparameters", one, case.run(lane, step=case.jitted)[1:])
 

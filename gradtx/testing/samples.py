@@ -24,14 +24,14 @@ def ramp(shape: tuple[int, ...], dtype: DTypeLike, phase: float = 0.0) -> jax.Ar
     value = (1 + 0.5 * np.sin(angles)) * np.where((angles.astype(int) % 2 == 1) & (len(shape) > 0), -1, 1)
     if np.dtype(dtype).kind == "c":
         value = value * np.exp(1j * angles)
-    return jnp.asarray(value.astype(dtype))
+    return jax.device_put(value.astype(dtype))
 
 
 def sample_params(dtype: DTypeLike = np.float32) -> dict[str, Any]:
     """A tree with what trees have: a matrix, a vector, a nested list, a scalar, an empty array, a `None`."""
     return {
         "b": ramp((3,), dtype, 0.3),
-        "empty": jnp.zeros((0, 2), dtype),
+        "empty": jax.device_put(np.zeros((0, 2), dtype)),
         "nested": [ramp((2, 2), dtype, 0.7)],
         "none": None,
         "scalar": ramp((), dtype, 0.1),
@@ -54,16 +54,17 @@ def cast(params: Params, dtype: DTypeLike) -> Params:
     def one(leaf: Any) -> jax.Array:
         array = np.asarray(leaf)
         if np.iscomplexobj(array) and dtype.kind != "c":
-            return jnp.asarray(array)
+            return jax.device_put(array)
         # A factor of size 1, with both parts in it.
-        return jnp.asarray((array.astype(np.complex128) * (0.8 + 0.6j) if dtype.kind == "c" else array).astype(dtype))
+        turned = array.astype(np.complex128) * (0.8 + 0.6j) if dtype.kind == "c" else array
+        return jax.device_put(turned.astype(dtype))
 
     return jax.tree.map(one, params)
 
 
 def scaled(tree: PyTree, factor: float | complex) -> PyTree:
     """Each leaf times a number, in the leaf's own dtype and in NumPy, which compiles nothing."""
-    return jax.tree.map(lambda leaf: jnp.asarray((np.asarray(leaf) * factor).astype(leaf.dtype)), tree)
+    return jax.tree.map(lambda leaf: jax.device_put((np.asarray(leaf) * factor).astype(leaf.dtype)), tree)
 
 
 def jittered(tree: PyTree, share: float) -> PyTree:
@@ -72,7 +73,8 @@ def jittered(tree: PyTree, share: float) -> PyTree:
     def one(leaf: Any) -> jax.Array:
         array = np.asarray(leaf)
         signs = np.where(np.arange(array.size).reshape(array.shape) % 2 == 0, 1.0, -1.0)
-        return jnp.asarray((array.astype(np.result_type(array, np.float64)) * (1 + share * signs)).astype(leaf.dtype))
+        precise = array.astype(np.result_type(array, np.float64)) * (1 + share * signs)
+        return jax.device_put(precise.astype(leaf.dtype))
 
     return jax.tree.map(one, tree)
 
