@@ -125,7 +125,8 @@ class Case:
         except LawBroken as broken:
             error = broken.__cause__
             if not isinstance(error, (TypeError, ValueError)) or not refused(error):
-                raise
+                hint = "; a refusal on purpose names the leaf's path, the mask, or complex numbers" if error else ""
+                raise LawBroken(f"{broken}{hint}") from error
             self.note(f"refused by name: {doing} ({str(error).splitlines()[0]})")
 
     @functools.cached_property

@@ -60,7 +60,7 @@ _compilations = 0
 def _listen() -> None:
     """Count compilations from now on; JAX reports the time of each."""
 
-    def report(event: str, duration: float, **more: Any) -> None:
+    def report(event: str, duration_secs: float, **more: str | int) -> None:
         global _compilations
         _compilations += "backend_compile" in event
 

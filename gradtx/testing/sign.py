@@ -53,4 +53,4 @@ def _way(case: Case, grads: PyTree) -> float:
 def _along(a: PyTree, b: PyTree) -> float:
     """The real inner product."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return float(sum(np.sum((as_numbers(x) * np.conj(as_numbers(y))).real) for x, y in pairs if is_float(x)))
+    return float(sum(np.real(np.vdot(as_numbers(y), as_numbers(x))) for x, y in pairs if is_float(x)))

@@ -26,8 +26,7 @@ def wide(case: Case) -> None:
             if name in case.refuses or (dtype.kind == "c" and "complex" in case.refuses):
                 _refused(case, dtype, params)
                 continue
-            doing = f"{name} parameters (if they are refused on purpose, say so with `refuses`)"
-            with case.may_refuse(doing, names_dtype(dtype)):
+            with case.may_refuse(f"{name} parameters", names_dtype(dtype)):
                 grads = case.gradients(0, params)
                 updates, new, state = case.kinds(params, grads)
                 expect_same_kind(f"the updates for {name}", updates, grads)
