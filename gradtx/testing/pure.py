@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -32,21 +31,22 @@ CLOCKS = ("time", "monotonic", "perf_counter", "process_time")
 def elsewhen() -> Iterator[None]:
     """Another time, and another state of the global random generators; both are put back."""
 
-    def later(name: str) -> float:
-        return clocks[name]() + LATER
+    def later(clock: Callable[[], float], per_second: float) -> Callable[[], float]:
+        return lambda: clock() + type(clock())(LATER * per_second)
 
-    clocks = {name: getattr(time, name) for name in CLOCKS}
-    changed = {name: lambda name=name: later(name) for name in CLOCKS}
-    changed |= {f"{name}_ns": lambda name=name: int(later(name) * 1e9) for name in CLOCKS}
+    clocks = {name + end: getattr(time, name + end) for name in CLOCKS for end in ("", "_ns")}
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global generator is what is meant
-    with mock.patch.dict(vars(time), changed):
+    try:
+        for name, clock in clocks.items():
+            setattr(time, name, later(clock, 1e9 if name.endswith("_ns") else 1.0))
         random.seed(1)
         np.random.seed(1)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
+        yield
+    finally:
+        for name, clock in clocks.items():
+            setattr(time, name, clock)
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 def varied(tx: GradientTransformation, share: float) -> GradientTransformation:
