@@ -76,9 +76,13 @@ def names_path(tree: PyTree) -> Callable[[Exception], bool]:
 
     def refused(error: Exception) -> bool:
         message = str(error)
+
+        def names(path: str) -> bool:
+            return path in message if path else "params" in message or "updates" in message
+
         # JAX names a path, too, where `jax.tree.map` fails on trees that differ: nobody has thought of it.
         accident = "pytree structure error" in message
-        return not accident and ("mask" in message or any((path or "params") in message for path in paths))
+        return not accident and ("mask" in message or any(map(names, paths)))
 
     return refused
 

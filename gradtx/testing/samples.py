@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 from .._core.types import Params, PyTree
 
@@ -51,7 +51,7 @@ def cast(params: Params, dtype: DTypeLike) -> Params:
     """The same parameters in another dtype. Complex ones stay complex, and those that become complex are rotated."""
     dtype = np.dtype(dtype)
 
-    def one(leaf: Any) -> jax.Array:
+    def one(leaf: ArrayLike) -> jax.Array:
         array = np.asarray(leaf)
         if np.iscomplexobj(array) and dtype.kind != "c":
             return jax.device_put(array)
@@ -70,7 +70,7 @@ def scaled(tree: PyTree, factor: float | complex) -> PyTree:
 def jittered(tree: PyTree, share: float) -> PyTree:
     """Each entry times 1 + share or 1 - share, by turns, in the dtype of its leaf."""
 
-    def one(leaf: Any) -> jax.Array:
+    def one(leaf: jax.Array) -> jax.Array:
         array = np.asarray(leaf)
         signs = np.where(np.arange(array.size).reshape(array.shape) % 2 == 0, 1.0, -1.0)
         precise = array.astype(np.result_type(array, np.float64)) * (1 + share * signs)
@@ -90,7 +90,7 @@ class Pair(NamedTuple):
 class Node:
     """A custom node of a pytree, as modules are."""
 
-    def __init__(self, kernel: Any, bias: Any):
+    def __init__(self, kernel: PyTree, bias: PyTree):
         self.kernel, self.bias = kernel, bias
 
     def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], None]:
@@ -134,7 +134,7 @@ def huge(params: Params | None) -> PyTree:
     if not any(np.ndim(leaf) for leaf in jax.tree.leaves(params)):
         return None
 
-    def one(leaf: Any) -> jax.ShapeDtypeStruct:
+    def one(leaf: ArrayLike) -> jax.ShapeDtypeStruct:
         shape = np.shape(leaf)
         large = (*shape[:-2], 1 << 20, 1 << 20) if len(shape) > 1 else (1 << 40,) * len(shape)
         return jax.ShapeDtypeStruct(large, jnp.result_type(leaf))

@@ -75,8 +75,11 @@ def resolves(case: Case, dtype: np.dtype, params: Params, step: Counted) -> None
                 continue
             x, *moved = map(as_numbers, (leaf, *others))
             small, large, larger = (np.abs(other - x) for other in moved)
-            # Entries that depend on the gradient smoothly: neither a sign, nor what a search or a limit has cut off.
-            smooth = (large > 0.1 * coarse * np.abs(x)) & (larger > 1.5 * large) & (larger < 2.7 * large) & (x != 0)
+            # Entries that depend smoothly on the gradient: neither a sign, nor what a search or a limit has cut off,
+            # nor a difference of which only roundings are left.
+            size, noise = np.abs(x), 16 * jnp.finfo(dtype).eps
+            smooth = (large > 0.1 * coarse * size) & (large < 10 * coarse * size) & (size > noise)
+            smooth &= (larger > 1.5 * large) & (larger < 2.7 * large)
             if np.any(smooth) and not np.any(small[smooth]):
                 text = (
                     f"{what} for {dtype} at {jax.tree_util.keystr(path) or 'its root'} has fewer digits than that: "

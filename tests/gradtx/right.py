@@ -263,7 +263,10 @@ RIGHT: dict[str, Right] = {
     "a raw key": Right(lambda: noise(jax.random.PRNGKey(0)), slow=True),
     "a key and a count": Right(lambda: noise_by_count(jax.random.key(0)), slow=True),
     "optax's noise": Right(
-        lambda: optax.add_noise(0.01, 0.55, jax.random.key(0)), {"laws": [*OPTAX, "any_tree"]}, ("holds vacuously",)
+        lambda: optax.add_noise(0.01, 0.55, jax.random.key(0)),
+        {"laws": [*OPTAX, "any_tree"]},
+        ("holds vacuously",),
+        slow=True,
     ),
     "a mask by rank": Right(adamw(gradtx.by_rank(2)), notes=("refused by name: an update of a bare scalar",)),
     "a mask by path": Right(adamw(gradtx.by_path("*kernel")), {"params": LAYERS}, slow=True),
