@@ -19,12 +19,19 @@ from .._transforms.scale import scale_by_learning_rate
 from .._transforms.weight_decay import WeightDecay, add_decayed_weights
 
 
+def _smooth(mean: Leaf, beta: ScalarArray) -> Leaf:
+    if jnp.iscomplexobj(mean):
+        # tanh of the size, in its direction: the complex tanh has poles, and grows without bound towards them.
+        return jnp.sign(mean) * jnp.tanh(beta * jnp.abs(mean))
+    return jnp.tanh(beta * mean)
+
+
 def _lion(
     updates: Leaf, mu: Leaf, b1: ScalarArray, b2: ScalarArray, smooth_beta: ScalarArray, *, mode: str
 ) -> tuple[Leaf, Leaf]:
     mean = b1 * mu + (1 - b1) * updates
     if mode == "smooth":
-        direction = jnp.tanh(smooth_beta * mean)
+        direction = _smooth(mean, smooth_beta)
     elif mode == "refined":
         direction = jnp.where(jnp.abs(mean) < 1, mean, jnp.sign(mean))
     else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -13,25 +15,18 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from .._core.apply import apply_updates
-from .._core.contract import GradientTransformation
+from .._core.contract import GradientTransformation, _Functions
+from .._core.paths import walk
 from .._core.types import OptState, Params, PyTree, Updates
+from .compare import LawBroken, expect_close
+from .program import Counted, Flow
+from .samples import cast, ramps, sample_params
 
-STEPS = 3
-"""Updates in a run: the first differs from the second in many methods, and the third is as all later ones."""
+STEPS = 6
+"""Updates in a run: the first ones are special in many methods, and every second or fourth in some."""
 
 Sign: TypeAlias = Literal["auto", "keeps", "flips", "any"]
 Step: TypeAlias = Callable[..., tuple[Updates, OptState, Params]]
-
-
-class LawBroken(AssertionError):
-    """A transformation broke a law. `law` is its name; the message says how."""
-
-    law = ""
-
-    def __str__(self) -> str:
-        what = super().__str__()
-        return f"law {list(registry).index(self.law) + 1} ({self.law}): {what}" if self.law in registry else what
-
 
 registry: dict[str, Callable[[Case], None]] = {}
 """Every law by its name. Its number is its place."""
@@ -46,7 +41,8 @@ def law(name: str) -> Callable[[Callable[[Case], None]], Callable[[Case], None]]
             if max(jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(updates)) > 1:
                 raise LawBroken("an update exceeds 1")
 
-    The function raises `LawBroken` where `case.tx` does not keep the law.
+    The function raises `LawBroken` where `case.tx` does not keep the law, and calls `case.note` where there is
+    something to know though it does.
 
     Raises:
         ValueError: if another law has the name.
@@ -74,31 +70,27 @@ def works(doing: str) -> Iterator[None]:
         raise LawBroken(f"{doing} raised {type(error).__name__}: {error}") from error
 
 
-def ramp(shape: tuple[int, ...], dtype: DTypeLike, phase: float = 0.0) -> jax.Array:
-    """Numbers between 0.5 and 1.5 in size that do not repeat: of both signs in an array, positive for a scalar.
+def names_path(tree: PyTree) -> Callable[[Exception], bool]:
+    """Whether an error says which leaf it is about, or that the mask is at fault: a refusal, and not an accident."""
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(tree, is_leaf=lambda x: x is None)]
 
-    A parameter and a gradient that are scalars have the same sign, since a trust ratio, whose step is as long as the
-    parameter, would otherwise lead to p - p: 0 in one program and a rounding in another, and the next ratio is that
-    of 0 / 0.
-    """
-    # In NumPy, which compiles nothing for a new shape.
-    angles = np.arange(np.prod(shape, dtype=int)).reshape(shape) + phase
-    value = (1 + 0.5 * np.sin(angles)) * np.where((angles.astype(int) % 2 == 1) & (len(shape) > 0), -1, 1)
-    if np.dtype(dtype).kind == "c":
-        value = value * np.exp(1j * angles)
-    return jnp.asarray(value.astype(dtype))
+    def refused(error: Exception) -> bool:
+        message = str(error)
+
+        def names(path: str) -> bool:
+            return path in message if path else "params" in message or "updates" in message
+
+        # JAX names a path, too, where `jax.tree.map` fails on trees that differ: nobody has thought of it.
+        accident = "pytree structure error" in message
+        return not accident and ("mask" in message or any(map(names, paths)))
+
+    return refused
 
 
-def sample_params(dtype: DTypeLike = np.float32) -> dict[str, Any]:
-    """A tree with what trees have: a matrix, a vector, a nested list, a scalar, an empty array, a `None`."""
-    return {
-        "b": ramp((3,), dtype, 0.3),
-        "empty": jnp.zeros((0, 2), dtype),
-        "nested": [ramp((2, 2), dtype, 0.7)],
-        "none": None,
-        "scalar": ramp((), dtype, 0.1),
-        "w": ramp((4, 3), dtype),
-    }
+def names_dtype(dtype: np.dtype) -> Callable[[Exception], bool]:
+    """Whether an error says that it is about complex numbers (JAX's own name the dtype, complex64), or the dtype."""
+    word = r"\bcomplex\b" if dtype.kind == "c" else dtype.name
+    return lambda error: re.search(word, str(error)) is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,20 +103,86 @@ class Case:
     sign: Sign = "auto"
     refuses: tuple[str, ...] = ()
     dtype: DTypeLike = np.float32
+    given: bool = False
+    """Whether the parameters were given: all laws then take these, in other dtypes, with `None` in places."""
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Report something to know of a law that holds: that it does vacuously, what is refused, what was adapted."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def sample(self, dtype: DTypeLike) -> Params:
+        """The parameters in another dtype."""
+        return cast(self.params, dtype) if self.given else sample_params(dtype)
 
     def gradients(self, step: int, like: PyTree = None) -> Updates:
         """Gradients for one step: of the parameters' structure, different for each leaf and step."""
-        like = self.params if like is None else like
-        leaves, structure = jax.tree.flatten(like)
-        return structure.unflatten(
-            [ramp(jnp.shape(p), jnp.result_type(p), 1.7 * i + 0.9 * step) for i, p in enumerate(leaves)]
-        )
+        return ramps(self.params if like is None else like, step)
+
+    @contextlib.contextmanager
+    def may_refuse(self, doing: str, refused: Callable[[Exception], bool]) -> Iterator[None]:
+        """An exception in here breaks the law, but for one that is a refusal, which is noted."""
+        try:
+            with works(doing):
+                yield
+        except LawBroken as broken:
+            error = broken.__cause__
+            if not isinstance(error, (TypeError, ValueError)) or not refused(error):
+                hint = "; a refusal on purpose names the leaf's path, the mask, or complex numbers" if error else ""
+                raise LawBroken(f"{broken}{hint}") from error
+            self.note(f"refused by name: {doing} ({str(error).splitlines()[0]})")
+
+    @functools.cached_property
+    def asks_for_functions(self) -> bool:
+        """Whether an extra argument is a function, which then is another at each call."""
+        return any(map(callable, jax.tree.leaves(dict(self.extra(self.params, self.gradients(0))))))
+
+    @functools.cached_property
+    def flow(self) -> Flow:
+        """What reaches new state, updates and random numbers: state, gradients, parameters, extra arrays.
+
+        In this order; the hyperparameters are constants.
+        """
+        state, grads = jax.eval_shape(self.tx.init, self.params), self.gradients(0)
+        given = self.extra(self.params, grads)
+        arrays = {name: value for name, value in given.items() if isinstance(value, (jax.Array, np.ndarray))}
+
+        def update(state: OptState, grads: Updates, params: Params, arrays: dict[str, Any]) -> tuple[OptState, Updates]:
+            updates, new = self.tx.update(grads, state, params, **{**self.extra(params, grads), **arrays})
+            return new, updates
+
+        return Flow.of(update, state, grads, self.params, arrays)
+
+    @functools.cached_property
+    def adapted(self) -> list[_Functions]:
+        """The foreign pairs in the transformation."""
+        found, inside = [], [self.tx]
+        while inside:
+            tx = inside.pop()
+            found += [tx] if isinstance(tx, _Functions) else []
+            inside += [part for _, part, _ in tx._inside(None)] if not isinstance(tx, _Functions) else []
+        return found
+
+    @functools.cached_property
+    def chosen_dtypes(self) -> set[np.dtype]:
+        """The dtypes among the arguments: those of accumulators that were asked for."""
+        return {value for _, value in walk(self.tx) if isinstance(value, np.dtype)}
 
     def update(
         self, tx: GradientTransformation, grads: Updates, state: OptState, params: Params
     ) -> tuple[Updates, OptState]:
-        """One update with the extra arguments."""
-        return tx.update(grads, state, params, **self.extra(params, grads))
+        """One update with the extra arguments. Raises LawBroken if it changes in place what it is given."""
+        extra = self.extra(params, grads)
+        given = {"the updates": grads, "the state": state, "params": params}
+        before = {name: jax.tree.flatten(tree) for name, tree in given.items()}
+        result = tx.update(grads, state, params, **extra)
+        for name, tree in given.items():
+            leaves, structure = jax.tree.flatten(tree)
+            old, old_structure = before[name]
+            if structure != old_structure or any(a is not b for a, b in zip(leaves, old, strict=True)):
+                raise LawBroken(f"an update changes {name} that it is given in place; return new containers")
+        return result
 
     def kinds(self, params: Params, grads: Updates) -> tuple[Updates, OptState, OptState]:
         """Shapes and dtypes of updates and new state, and the state before; nothing is computed."""
@@ -132,14 +190,20 @@ class Case:
         return *jax.eval_shape(self.update, self.tx, grads, state, params), state
 
     def run(
-        self, tx: GradientTransformation, params: Params = None, *, step: Step | None = None, zero: bool = False
+        self,
+        tx: GradientTransformation,
+        params: Params = None,
+        *,
+        step: Step | None = None,
+        zero: bool = False,
+        steps: int = STEPS,
     ) -> tuple[Updates, OptState, Params]:
         """A few steps: the last updates, the state, the parameters. Without jit, unless `step` is jitted."""
         params = self.params if params is None else params
         state, updates = tx.init(params), None
-        for i in range(STEPS):
+        for i in range(steps):
             grads = self.gradients(i, params)
-            grads = jax.tree.map(lambda g: jnp.asarray(np.zeros(g.shape, g.dtype)), grads) if zero else grads
+            grads = jax.tree.map(lambda g: jax.device_put(np.zeros(g.shape, g.dtype)), grads) if zero else grads
             updates, state, params = (step or self.step)(tx, params, state, grads)
         return updates, state, params
 
@@ -150,6 +214,26 @@ class Case:
         updates, state = self.update(tx, grads, state, params)
         return updates, state, apply_updates(params, updates)
 
+    @functools.cached_property
+    def jitted(self) -> Counted:
+        """The step, compiled once for all laws, with the number of its traces."""
+        return Counted(self.step)
+
+    @functools.cached_property
+    def start(self) -> Counted:
+        """`init` of a transformation and parameters, compiled."""
+        return Counted(lambda tx, params: tx.init(params))
+
+    @functools.cached_property
+    def jitted_update(self) -> Counted:
+        """The update alone, compiled."""
+        return Counted(self.update)
+
+    @functools.cached_property
+    def first_run(self) -> tuple[Updates, OptState, Params]:
+        """The run of the compiled step, from the parameters as they are."""
+        return self.run(self.tx, step=self.jitted)
+
     def expect_close(self, what: str, got: PyTree, expected: PyTree) -> None:
         """Equal but for a few roundings of `dtype`: fused and unfused programs differ by them.
 
@@ -158,54 +242,3 @@ class Case:
         # 2e-5 and 2e-6 in float32, 4e-14 and 4e-15 in float64: what the second-order methods need in their few steps.
         eps = float(jnp.finfo(self.dtype).eps)
         expect_close(what, got, expected, rtol=170 * eps, atol=17 * eps, of_largest=True)
-
-
-def is_float(leaf: object) -> bool:
-    """Whether a leaf is a floating or complex number: neither a random key, nor raw bits of one, nor a count."""
-    return isinstance(leaf, (float, complex)) or jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-
-
-def as_numbers(leaf: Any) -> np.ndarray:
-    """A leaf to compare, in NumPy; a random key as the bits that it consists of."""
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    array = np.asarray(leaf)
-    return array.astype(np.complex128) if is_float(leaf) else array
-
-
-def describe(leaf: object) -> str:
-    """Shape, dtype and weak type, as a law compares them."""
-    aval = jax.typeof(leaf) if not isinstance(leaf, jax.ShapeDtypeStruct) else leaf
-    return f"{aval.dtype}{list(aval.shape)}{' weak' if getattr(aval, 'weak_type', False) else ''}"
-
-
-def expect_same_kind(what: str, got: PyTree, expected: PyTree) -> None:
-    """Structure, shapes, dtypes and weak types of `got` are those of `expected`."""
-    _expect_same_structure(what, got, expected)
-    for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):
-        if describe(a) != describe(b):
-            raise LawBroken(f"{what}{jax.tree_util.keystr(path)} is {describe(a)}, not {describe(b)}")
-
-
-def expect_close(
-    what: str, got: PyTree, expected: PyTree, *, rtol: float, atol: float, of_largest: bool = False
-) -> None:
-    """Equal values: floats within a tolerance, and integers and random keys exactly.
-
-    `rtol` is relative to each entry, or to the largest of its leaf.
-    """
-    _expect_same_structure(what, got, expected)
-    for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):
-        where, (x, y) = f"{what}{jax.tree_util.keystr(path)}", map(as_numbers, (a, b))
-        if x.shape != y.shape:
-            raise LawBroken(f"{where} has shape {x.shape}, not {y.shape}")
-        if x.dtype.kind != "c" and not np.array_equal(x, y):
-            raise LawBroken(f"{where} differs: {a} and not {b}")
-        size = np.max(np.abs(y), initial=0.0, where=np.isfinite(y)) if of_largest else 0.0
-        if x.dtype.kind == "c" and not np.allclose(x, y, rtol=rtol, atol=atol + rtol * size, equal_nan=True):
-            raise LawBroken(f"{where} differs by {float(np.max(np.abs(x - y), initial=0.0))}")
-
-
-def _expect_same_structure(what: str, got: PyTree, expected: PyTree) -> None:
-    if jax.tree.structure(got) != jax.tree.structure(expected):
-        raise LawBroken(f"{what} has structure {jax.tree.structure(got)}, not {jax.tree.structure(expected)}")

@@ -336,7 +336,7 @@ def test_a_law_of_somebody_s_own():
 
     try:
         check_transformation(gradtx.scale(0.1), laws=["same_updates", "bounded"])
-        with pytest.raises(LawBroken, match=r"law 11 \(bounded\): an update exceeds 1") as caught:
+        with pytest.raises(LawBroken, match=r"law 12 \(bounded\): an update exceeds 1") as caught:
             check_transformation(gradtx.scale(10.0), laws=["bounded"])
         assert caught.value.law == "bounded"
         assert "bounded" not in LAWS
