@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeAlias, cast
+from typing import Annotated, Any, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,45 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from .checks import check_rank
-from .data import PyTreeNode, roots
+from .data import N, PyTreeNode, roots
 from .fields import Range
 from .paths import walk
 from .precision import scalar
 from .types import Number
+
+
+_LARGEST = 2**31 - 128
+"""The largest float32 that is an int32."""
+
+
+class Step(NamedTuple):
+    """A step as a whole number and a rest: float32 has whole numbers to 2^24 only, and a count goes to 2^31."""
+
+    whole: jax.Array
+    part: jax.Array
+
+    @classmethod
+    def of(cls, number: ArrayLike, dtype: DTypeLike) -> Step:
+        """A count, or a number of steps, as exact as it comes; the derivative is that of the rest."""
+        number = jnp.asarray(number)
+        is_whole = jnp.issubdtype(number.dtype, jnp.integer)
+        most = min(2**31 - 1, np.iinfo(number.dtype).max) if is_whole else _LARGEST
+        whole = jnp.clip(number if is_whole else jnp.floor(number), 0, most).astype(np.int32)
+        return cls(whole, (number - whole.astype(number.dtype)).astype(dtype))
+
+    @property
+    def value(self) -> jax.Array:
+        """As one float."""
+        return self.whole.astype(self.part.dtype) + self.part
+
+    def since(self, begin: ArrayLike) -> Step:
+        """This step, counted from `begin`."""
+        begin = Step.of(begin, self.part.dtype)
+        return Step(self.whole - begin.whole, self.part - begin.part)
+
+    def numbers(self, schedule: N) -> N:
+        """The schedule with all its numbers in the step's dtype."""
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(self.part.dtype), schedule)
 
 
 class Schedule(PyTreeNode):
@@ -40,6 +74,10 @@ class Schedule(PyTreeNode):
         """The value at a step, a float; the first update's is 0."""
         raise NotImplementedError(f"{type(self).__name__} has no method `at(self, step)`")
 
+    def _value(self, step: Step) -> Number:
+        """The value at a step that is still exact, for schedules whose numbers of steps may be large."""
+        return step.numbers(self).at(step.value)
+
     def __call__(self, count: ArrayLike) -> jax.Array:
         """The value at step `count` (0 for the first update); a scalar of rank 0.
 
@@ -54,9 +92,9 @@ class Schedule(PyTreeNode):
         # A plain function inside gets the step that the caller has, and may ask for its value.
         if any(isinstance(inside, _Function) for _, inside in walk(self)):
             return _evaluate(self, count, dtype)
-        if isinstance(count, (int, np.integer)):
-            count = np.dtype(dtype).type(count)  # which may be more than JAX's integers hold
-        return _evaluate_compiled(self, count, dtype)
+        if isinstance(count, (int, np.integer)):  # which may be more than JAX's integers hold
+            count = np.int32(count) if abs(int(count)) < 2**31 else np.dtype(dtype).type(count)
+        return _evaluate_compiled(jax.tree.map(_exact, self), count, dtype)
 
     @classmethod
     def coerce(cls, value: object) -> Schedule | None:
@@ -69,9 +107,16 @@ class Schedule(PyTreeNode):
 roots.append(Schedule)
 
 
+def _exact(leaf: Any) -> Any:
+    """A whole number of steps that float32 does not have goes into a compiled function as an integer."""
+    return np.int32(leaf) if type(leaf) is float and 2**24 < leaf < 2**31 and leaf.is_integer() else leaf
+
+
 def _evaluate(schedule: Schedule, count: ArrayLike, dtype: DTypeLike) -> jax.Array:
-    numbers = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype), schedule)
-    return jnp.asarray(numbers.at(jnp.asarray(count).astype(dtype))).astype(dtype)
+    # The barrier hides that numbers are constants, where they are: XLA would divide by one as it multiplies by its
+    # reciprocal (41 / 41 is then .99999994), and a schedule would differ between a step that closes over it and others.
+    schedule, step = jax.lax.optimization_barrier((jax.tree.map(jnp.asarray, schedule), Step.of(count, dtype)))
+    return jnp.asarray(schedule._value(step)).astype(dtype)
 
 
 # One compiled call in an update that nobody jitted, and one trace for all schedules of a structure.
@@ -85,6 +130,9 @@ class _Function(Schedule):
 
     def __call__(self, count: ArrayLike) -> jax.Array:
         return jnp.asarray(self.function(count))
+
+    def _value(self, step: Step) -> jax.Array:
+        return self(step.value)
 
     def _at(self, count: ArrayLike, dtype: DTypeLike) -> jax.Array:
         return jnp.asarray(self.function(count)).astype(dtype)
