@@ -75,11 +75,18 @@ def bias_weight(decay: ArrayLike, count: Count, dtype: DTypeLike) -> jax.Array:
     The decay and the count are converted to `dtype` before the power. In optax 1 - b2 is a double and 1 - b2 ** t a
     float32, so that the first step of Adam is 6e-6 too short: 1 - .999 is .001 in one, .00100002 in the other.
     """
-    return 1 - jnp.asarray(decay).astype(dtype) ** count.astype(dtype)
+    return 1 - jnp.asarray(decay).astype(dtype) ** jnp.asarray(count).astype(dtype)
 
 
 @functools.partial(jax.jit, inline=True)
-def safe_increment(count: jax.Array | np.ndarray) -> jax.Array:
-    """`count + 1`, staying at the largest int32 rather than wrapping to a negative step."""
+def safe_increment(count: Count) -> jax.Array:
+    """`count + 1`, staying at the largest int32 rather than wrapping to a negative step.
+
+    A count may come from outside as another integer, or as a float (which stays where it has no next whole number, for
+    float32 at 2^24); it keeps its dtype.
+    """
+    count = jnp.asarray(count)
+    if jnp.issubdtype(count.dtype, jnp.floating):
+        return count + np.ones((), count.dtype)
     one = np.ones((), count.dtype)
     return jax.lax.min(count, np.iinfo(count.dtype).max - one) + one

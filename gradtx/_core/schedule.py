@@ -17,7 +17,6 @@ from .paths import walk
 from .precision import scalar
 from .types import Number
 
-
 _LARGEST = 2**31 - 128
 """The largest float32 that is an int32."""
 
@@ -44,8 +43,8 @@ class Step(NamedTuple):
 
     def since(self, begin: ArrayLike) -> Step:
         """This step, counted from `begin`."""
-        begin = Step.of(begin, self.part.dtype)
-        return Step(self.whole - begin.whole, self.part - begin.part)
+        first = Step.of(begin, self.part.dtype)
+        return Step(self.whole - first.whole, self.part - first.part)
 
     def numbers(self, schedule: N) -> N:
         """The schedule with all its numbers in the step's dtype."""
@@ -153,7 +152,7 @@ LearningRate: TypeAlias = Annotated[
 ]
 
 
-def value_at(name: str, value: ScalarOrSchedule, count: jax.Array | np.ndarray, dtype: DTypeLike) -> Any:
+def value_at(name: str, value: ScalarOrSchedule, count: ArrayLike, dtype: DTypeLike) -> Any:
     """The hyperparameter `name`, which may be scheduled, at step `count`: a scalar of `dtype`."""
     now = value._at(count, dtype) if isinstance(value, Schedule) else scalar(cast(Number, value), dtype)
     check_rank(name, now)

@@ -125,7 +125,7 @@ class exponential_decay(Schedule):
 
 
 def _whole_parts(step: Step, length: Number) -> jax.Array:
-    """How often `length` has passed: exactly, by integers where both are whole, else by a quotient and its remainder."""
+    """How often `length` has passed: by integers where both are whole, else by a quotient and its remainder."""
     dtype = step.part.dtype
     period, done = Step.of(length, dtype), jnp.maximum(step.value, 0)
     integers = jnp.maximum(step.whole, 0) // jnp.maximum(period.whole, 1)

@@ -12,7 +12,6 @@ from .._core.fields import Convert, NonNegative, Scalar
 from .._core.schedule import ScalarOrSchedule, Schedule, Step
 from .._core.types import Number
 
-
 _Pairs: TypeAlias = Sequence[tuple[Number, Number]]
 
 

@@ -229,11 +229,11 @@ LENGTHS = (*range(1, 200), 997, 10**6, 2**24 + 1, 2**31 - 1)
 def test_ends_are_met_exactly(jit, x64):
     with jax.enable_x64(x64):
         maybe = jax.jit if jit else lambda function: function
+        exact = np.dtype(jnp.result_type(float)).type
         for start, end in ((0.1, 0.0), (0.3, 0.07), (0.0, 0.9), (0.7, 0.7)):
             for n in LENGTHS if end in (0.0, 0.07) and not jit else (1, 41, 47, 199):
                 for schedule in (gradtx.linear_schedule(start, end, n), gradtx.polynomial_schedule(start, end, 0.7, n)):
                     value = maybe(lambda count, schedule=schedule: schedule(count))
-                    exact = np.dtype(jnp.result_type(float)).type
                     assert value(0) == exact(start), (schedule, value(0))
                     assert value(n) == exact(end), (schedule, value(n))
         warm = maybe(gradtx.warmup_cosine_decay_schedule(0.1, 0.7, 41, 121, 0.03))
