@@ -15,7 +15,7 @@ from .._core.fields import Decay, DType, NonNegative
 from .._core.precision import step_dtype
 from .._core.tree import map_leaves, zeros_like
 from .._core.types import Count, Leaf, Params, RealLeaf, ScalarArray, Updates
-from .._maths import abs_sq, bias_weight, floor_eps, safe_increment, safe_sqrt
+from .._maths import abs_sq, bias_weight, floor_eps, safe_increment, safe_sqrt, squarable
 
 
 def _adam(
@@ -34,6 +34,7 @@ def _adam(
     *,
     nesterov: bool,
 ) -> tuple[Leaf, Leaf, RealLeaf]:
+    updates = squarable(updates)
     mu = b1 * mu + mu_gain * updates
     nu = b2 * nu + nu_gain * abs_sq(updates)
     mu_hat = b1 * mu * mu_scale_next + mu_gain * updates * mu_scale if nesterov else mu * mu_scale

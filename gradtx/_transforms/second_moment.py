@@ -15,7 +15,7 @@ from .._core.fields import Decay, NonNegative
 from .._core.precision import scalar, step_dtype
 from .._core.tree import map_leaves, zeros_like
 from .._core.types import Count, Leaf, Params, RealLeaf, ScalarArray, Updates
-from .._maths import abs_sq, bias_weight, floor_eps, safe_increment, safe_sqrt
+from .._maths import abs_sq, bias_weight, floor_eps, safe_increment, safe_sqrt, squarable
 
 
 def _root(square: RealLeaf, eps: ScalarArray, *, eps_in_sqrt: bool) -> RealLeaf:
@@ -33,6 +33,7 @@ def _rms(
     *,
     eps_in_sqrt: bool,
 ) -> tuple[Leaf, RealLeaf]:
+    updates = squarable(updates)
     nu = decay * nu + gain * abs_sq(updates)
     return updates / _root(nu * scale, eps, eps_in_sqrt=eps_in_sqrt), nu
 
@@ -48,6 +49,7 @@ def _stddev(
     *,
     eps_in_sqrt: bool,
 ) -> tuple[Leaf, Leaf, RealLeaf]:
+    updates = squarable(updates)
     mu = decay * mu + gain * updates
     nu = decay * nu + gain * abs_sq(updates)
     # A difference of nearly equal numbers where the gradient hardly changes: rounding can make it negative, about
@@ -57,6 +59,7 @@ def _stddev(
 
 
 def _rss(updates: Leaf, sum_of_squares: RealLeaf, eps: ScalarArray, *, eps_in_sqrt: bool) -> tuple[Leaf, RealLeaf]:
+    updates = squarable(updates)
     sum_of_squares = sum_of_squares + abs_sq(updates)
     return updates / _root(sum_of_squares, eps, eps_in_sqrt=eps_in_sqrt), sum_of_squares
 
