@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from ._core.checks import aligned, checked_leaves
 from ._core.precision import in_precision, kernel_dtype, step_dtype
-from ._core.tree import Kernel, map_leaves, scaled, zeros_like
+from ._core.tree import Kernel, map_leaves, scaled, sharded_as, zeros_like
 from ._core.types import Leaf, Params, PyTree, ScalarArray
 from ._maths import safe_divisor, safe_sqrt
 
@@ -62,7 +63,14 @@ def _vdot(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def leading_zeros(params: Params, size: int) -> PyTree:
     """`size` numbers of state for each entry of a parameter: zeros as of `zeros_like`, behind an axis of that size."""
-    return jax.tree.map(lambda p: jnp.broadcast_to(p[None], (size, *p.shape)), zeros_like(params))
+
+    def behind(leaf: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(leaf[None], (size, *leaf.shape))
+
+    def zeros(leaf: Any, zero: jax.Array) -> jax.Array:
+        return sharded_as(behind(leaf) if isinstance(leaf, Tracer) else leaf, behind(zero))
+
+    return jax.tree.map(zeros, params, zeros_like(params))
 
 
 def tree_sub(a: PyTree, b: PyTree) -> PyTree:

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from .checks import check_rank
 from .data import N, PyTreeNode, roots
-from .fields import Range
+from .fields import Data, Range
 from .paths import walk
 from .precision import scalar
 from .types import Number
@@ -100,7 +100,13 @@ class Schedule(PyTreeNode):
         """A plain callable as a schedule; `None` for what cannot be called, or is a class or a transformation."""
         if not callable(value) or isinstance(value, (type, PyTreeNode)):
             return None
-        return _Function(value)
+        numbers = jax.tree.leaves(value)
+        has_numbers = all(isinstance(leaf, (int, float)) or hasattr(leaf, "dtype") for leaf in numbers)
+        try:
+            return _Module(value) if numbers and has_numbers else _Function(value)
+        except TypeError as error:
+            hint = "Make its class a gradtx.Schedule, with fields and a method `at`, or a frozen dataclass"
+            raise TypeError(f"{value!r} as a schedule: {error}. {hint}") from error
 
 
 roots.append(Schedule)
@@ -138,6 +144,12 @@ class _Function(Schedule):
 
     def __repr__(self) -> str:
         return getattr(self.function, "__qualname__", repr(self.function))
+
+
+class _Module(_Function):
+    """A callable that is a tree of numbers (a `jax.tree_util.Partial`, a module of Equinox) as a schedule: data."""
+
+    function: Data
 
 
 ScalarOrSchedule: TypeAlias = Annotated[Number | Schedule | Callable[[Any], Any], "data"]

@@ -129,6 +129,9 @@ class scale_by_lstm(GradientTransformation):
 
     def __check_init__(self) -> None:
         hint = f"Make weights with gradtx.learned.lstm_weights(key, hidden={self.hidden}, layers={self.layers})"
+        # Before shapes are made of what may come from a file: each layer has two of the arrays.
+        if self.layers > len(jax.tree.leaves(self.weights)):
+            raise ValueError(f"lstm: the weights have less than {self.layers} layers. {hint}")
         check_weights("lstm", self.weights, _shapes(self.hidden, self.layers), hint)
 
     def init(self, params: Params) -> ScaleByLSTMState:
