@@ -17,8 +17,8 @@ from .paths import walk
 from .precision import scalar
 from .types import Number
 
-_LARGEST = 2**31 - 128
-"""The largest float32 that is an int32."""
+_COUNTABLE, _LARGEST = 2**24, 2**31 - 128
+"""The last whole number up to which float32 has all, and the largest float32 that is an int32."""
 
 
 class Step(NamedTuple):
@@ -93,7 +93,8 @@ class Schedule(PyTreeNode):
             return _evaluate(self, count, dtype)
         if isinstance(count, (int, np.integer)):  # which may be more than JAX's integers hold
             count = np.int32(count) if abs(int(count)) < 2**31 else np.dtype(dtype).type(count)
-        return _evaluate_compiled(jax.tree.map(_exact, self), count, dtype)
+        is_large = any(type(leaf) is float and leaf > _COUNTABLE for leaf in jax.tree.leaves(self))
+        return _evaluate_compiled(jax.tree.map(_exact, self) if is_large else self, count, dtype)
 
     @classmethod
     def coerce(cls, value: object) -> Schedule | None:
@@ -114,7 +115,7 @@ roots.append(Schedule)
 
 def _exact(leaf: Any) -> Any:
     """A whole number of steps that float32 does not have goes into a compiled function as an integer."""
-    return np.int32(leaf) if type(leaf) is float and 2**24 < leaf < 2**31 and leaf.is_integer() else leaf
+    return np.int32(leaf) if type(leaf) is float and _COUNTABLE < leaf < 2**31 and leaf.is_integer() else leaf
 
 
 def _evaluate(schedule: Schedule, count: ArrayLike, dtype: DTypeLike) -> jax.Array:

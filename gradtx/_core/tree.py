@@ -198,22 +198,20 @@ def sharded_as(leaf: Any, zeros: jax.Array) -> jax.Array:
     return shard_alike(leaf, zeros)[1] if isinstance(leaf, Tracer) else zeros
 
 
-def zeros_like(
-    params: Params, dtype: DTypeLike | None = None, *, real: bool = False, argument: str = "dtype"
-) -> PyTree:
+def zeros_like(params: Params, dtype: DTypeLike | None = None, *, real: bool = False) -> PyTree:
     """A state leaf for each parameter: zeros of its shape and sharding, float32 for half precision.
 
     Args:
         params: Arrays, tracers or `ShapeDtypeStruct`s.
         dtype: In place of the parameter's own.
         real: The real dtype for complex parameters (second moments).
-        argument: What a message calls `dtype`.
 
     Raises:
         TypeError: if a leaf is not floating or complex, or complex where `dtype` is not; its path is named.
     """
     if dtype is not None and np.dtype(dtype).kind != "c" and not real:
-        check_real(f"{argument}={np.dtype(dtype)}", "params", params, "such an accumulator has no imaginary part")
+        why = f"an accumulator of {np.dtype(dtype)} (`mu_dtype`, `accumulator_dtype`) has no imaginary part"
+        check_real("zeros_like", "params", params, why)
 
     def zero(leaf: Any) -> jax.Array:
         own = compute_dtype(jnp.result_type(leaf)) if dtype is None else np.dtype(dtype)

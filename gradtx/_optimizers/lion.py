@@ -70,7 +70,7 @@ class scale_by_lion(GradientTransformation):
     smooth_beta: Positive = 1.0
 
     def init(self, params: Params) -> ScaleByLionState:
-        return ScaleByLionState(jnp.zeros([], jnp.int32), zeros_like(params, self.mu_dtype, argument="mu_dtype"))
+        return ScaleByLionState(jnp.zeros([], jnp.int32), zeros_like(params, self.mu_dtype))
 
     def update(
         self, updates: Updates, state: ScaleByLionState, params: Params | None = None

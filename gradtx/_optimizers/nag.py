@@ -66,9 +66,7 @@ class nag(GradientTransformation):
     accumulator_dtype: DType = None
 
     def init(self, params: Params) -> NagState:
-        return NagState(
-            jnp.zeros([], jnp.int32), zeros_like(params, self.accumulator_dtype, argument="accumulator_dtype")
-        )
+        return NagState(jnp.zeros([], jnp.int32), zeros_like(params, self.accumulator_dtype))
 
     def update(self, updates: Updates, state: NagState, params: Params | None = None) -> tuple[Updates, NagState]:
         rate = value_at("learning_rate", self.learning_rate, state.count, step_dtype(updates))

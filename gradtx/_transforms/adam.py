@@ -109,7 +109,7 @@ class scale_by_adam(GradientTransformation):
 
     def init(self, params: Params) -> ScaleByAdamState:
         nu = zeros_like(params, real=True)
-        return ScaleByAdamState(jnp.zeros([], jnp.int32), zeros_like(params, self.mu_dtype, argument="mu_dtype"), nu)
+        return ScaleByAdamState(jnp.zeros([], jnp.int32), zeros_like(params, self.mu_dtype), nu)
 
     def update(
         self, updates: Updates, state: ScaleByAdamState, params: Params | None = None

@@ -2,8 +2,6 @@ r"""Bound the updates: each entry, or the norm of the whole tree."""
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -43,11 +41,10 @@ def global_norm(updates: Updates) -> jax.Array:
     Infinite where an entry is, or where the norm itself is beyond the largest float; NaN where an entry is.
     """
     checked_leaves(updates, "updates")
-    return _norm(updates)
+    return _compiled_norm(updates)
 
 
 @jax.custom_jvp
-@functools.partial(jax.jit, inline=True)
 def _norm(updates: Updates) -> jax.Array:
     total = map_reduce(_sum_of_squares, updates)
     # A sum that is not finite has lost what is large, and one near the least float what is small: XLA flushes squares
@@ -67,6 +64,9 @@ def _norm_jvp(primals: tuple[Updates], tangents: tuple[Updates]) -> tuple[jax.Ar
     (updates,), (change,) = primals, tangents
     norm = _norm(updates)  # the rule has derivatives, too
     return norm, tree_vdot(map_leaves(_over, {"updates": updates}, norm=norm), change)
+
+
+_compiled_norm = jax.jit(_norm, inline=True)
 
 
 class clip(Stateless):

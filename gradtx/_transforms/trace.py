@@ -80,7 +80,7 @@ class trace(GradientTransformation):
     accumulator_dtype: DType = None
 
     def init(self, params: Params) -> TraceState:
-        return TraceState(zeros_like(params, self.accumulator_dtype, argument="accumulator_dtype"))
+        return TraceState(zeros_like(params, self.accumulator_dtype))
 
     def update(self, updates: Updates, state: TraceState, params: Params | None = None) -> tuple[Updates, TraceState]:
         trees = {"updates": updates, "trace": state.trace}
@@ -110,9 +110,7 @@ class ema(GradientTransformation):
     accumulator_dtype: DType = None
 
     def init(self, params: Params) -> EmaState:
-        return EmaState(
-            jnp.zeros([], jnp.int32), zeros_like(params, self.accumulator_dtype, argument="accumulator_dtype")
-        )
+        return EmaState(jnp.zeros([], jnp.int32), zeros_like(params, self.accumulator_dtype))
 
     def update(self, updates: Updates, state: EmaState, params: Params | None = None) -> tuple[Updates, EmaState]:
         dtype = step_dtype(updates)
