@@ -64,7 +64,8 @@ class Schedule(PyTreeNode):
                 return self.peak * jnp.minimum(step / self.warmup_steps, jnp.sqrt(self.warmup_steps / step))
 
     In `at`, the step and all fields are scalars of one float dtype. Steps are floats there, also those given as
-    arguments: a hypergradient with respect to `decay_steps` exists.
+    arguments: a hypergradient with respect to `decay_steps` exists. (float32 rounds steps above 2^24; gradtx's own
+    schedules count from their beginnings before that.)
     """
 
     describes = "a schedule (a function of the step)"

@@ -59,6 +59,7 @@ class scale_by_adadelta(GradientTransformation):
     State: `e_g` and `e_x`, like `params` (float32 for half-precision, real for complex params): two copies.
     Units: the parameter's, by way of eps: the first step is about $\sqrt{\epsilon/(1-\rho)}$. Keeps the
     gradient's sign.
+    A finite entry of which the square is not (9e18 and more in float32) counts as 9e18.
 
     Args:
         rho: Decay of both means, in [0, 1). Per step.

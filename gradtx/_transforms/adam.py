@@ -83,6 +83,7 @@ class scale_by_adam(GradientTransformation):
     State: `count`, int32; `mu` and `nu`, like `params` (float32 for half-precision; `nu` real for complex
     params): two copies.
     Units: $u_t$ has none; $|u_t|$ is about 1, exactly 1 at the first step if eps is small. Keeps the sign of $m_t$.
+    A finite entry of which the square is not (9e18 and more in float32) counts as 9e18.
 
     Args:
         b1: Decay of the mean gradient, in [0, 1). Per step.

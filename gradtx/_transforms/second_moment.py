@@ -134,6 +134,7 @@ class scale_by_rms(GradientTransformation):
     State: `nu`, like `params` (float32 for half-precision, real for complex params): one copy; and `count`, int32,
     if `bias_correction`.
     Units: $u_t$ has none; $|u_t|$ is about 1, and $1/\sqrt{1-\rho}$ at the first step. Keeps the gradient's sign.
+    A finite entry of which the square is not (9e18 and more in float32) counts as 9e18.
 
     Args:
         decay: rho, in [0, 1). Per step.
@@ -186,6 +187,7 @@ class scale_by_stddev(GradientTransformation):
     `count`, int32, if `bias_correction`.
     Units: $u_t$ has none; $1/\sqrt{\rho(1-\rho)}$ at the first step. Keeps the gradient's sign. Where the gradient
     hardly changes, $u_t$ grows to $g_t/\sqrt\epsilon$; with `bias_correction` it is that at the first step.
+    A finite entry of which the square is not (9e18 and more in float32) counts as 9e18.
 
     Args:
         decay: rho, of both means, in [0, 1). Per step.
@@ -239,6 +241,7 @@ class scale_by_rss(GradientTransformation):
     State: `sum_of_squares`, like `params` (float32 for half-precision, real for complex params): one copy.
     Units: $u_t$ has none; $|u_t| \le 1$, falling as $1/\sqrt t$. Keeps the gradient's sign. Where every gradient
     was 0 the update is 0.
+    A finite entry of which the square is not (9e18 and more in float32) counts as 9e18.
 
     Args:
         initial_accumulator_value: G_0 >= 0. Unit: gradient squared. The paper has 0; at 0.1 the first steps of
