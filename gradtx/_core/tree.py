@@ -113,21 +113,12 @@ def map_rows(
                     new[i] = leaves
         except _BecomesComplex as error:
             paths = jax.tree.leaves_with_path(structure.unflatten(range(structure.num_leaves)))
-            raise error.at(jax.tree_util.keystr(paths[group[0]][0])) from None
+            raise TypeError(str(error).format(jax.tree_util.keystr(paths[group[0]][0]))) from None
     return new
 
 
 class _BecomesComplex(Exception):
-    """A kernel makes a complex leaf in the place of a real one, with the names and leaves of the row."""
-
-    def at(self, path: str) -> TypeError:
-        """The error to raise, with the row's path."""
-        name, leaves = self.args
-        causes = [f"{other}{path} is {leaf.dtype}" for other, leaf in leaves.items() if jnp.iscomplexobj(leaf)]
-        return TypeError(
-            f"{name}{path} would become complex where it is {leaves[name].dtype}, since {' and '.join(causes)}: "
-            "updates, params and state must agree"
-        )
+    """A kernel makes a complex leaf in the place of a real one: a message with {0} for the path."""
 
 
 def _groups(kinds: list[tuple[Kind, ...]], optional: int) -> dict[tuple[Any, ...], list[int]]:
@@ -174,7 +165,9 @@ def _lifted(kernel: Kernel, names: tuple[str, ...], width: int, flags: Flags) ->
             raise TypeError(f"{expected}, got {out!r}")
         for name, new, old in zip(names[:width], out, arrays[:width], strict=True):
             if jnp.iscomplexobj(new) and not jnp.iscomplexobj(old):
-                raise _BecomesComplex(name, dict(zip(names, arrays, strict=True)))
+                causes = "{0} and ".join(n for n, a in zip(names, arrays, strict=True) if jnp.iscomplexobj(a))
+                words = f"{name}{{0}} would become complex where it is {old.dtype}, since {causes}{{0}} is: "
+                raise _BecomesComplex(words + "updates, params and state must agree")
             if jnp.shape(new) != old.shape:
                 raise ValueError(f"{expected}, of its shape: {name} has {old.shape}, got {jnp.shape(new)}")
         return tuple(new.astype(old.dtype) for new, old in zip(out, arrays[:width], strict=True))

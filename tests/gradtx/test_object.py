@@ -3,6 +3,7 @@
 import inspect
 import pickle
 import pydoc
+import re
 from typing import Any
 
 import flax.serialization
@@ -37,8 +38,8 @@ def test_signatures_of_what_takes_any_number_of_arguments():
 @pytest.mark.parametrize("thing", [gradtx.chain, gradtx.adam, gradtx.adam(0.1), gradtx.linear_schedule(1.0, 0.0, 3)])
 def test_help_is_about_the_class(thing):
     cls = thing if isinstance(thing, type) else type(thing)
-    page = pydoc.render_doc(thing, renderer=pydoc.plaintext)
-    assert inspect.getdoc(cls).splitlines()[0] in page
+    page = re.sub("\b.", "", pydoc.render_doc(thing))  # bold letters are struck twice
+    assert (inspect.getdoc(cls) or "-").splitlines()[0] in page
     assert f"{cls.__name__}{inspect.signature(cls)}" in page
 
 
