@@ -69,17 +69,37 @@ def abs_sq(x: jax.Array) -> jax.Array:
     return jnp.square(x)
 
 
+def squarable(x: jax.Array) -> jax.Array:
+    """`x`, with finite entries held where their squares, and a few of them, are finite: at 9e18 in float32.
+
+    A mean of squares that was infinite once is so for ever, and what is divided by its root stands still. It is the
+    gradient that is held and not its square alone, so that their ratio stays what it is. NaN and infinite entries come
+    through: they are to be seen.
+    """
+    if jnp.iscomplexobj(x):
+        return jax.lax.complex(squarable(x.real), squarable(x.imag))
+    most = 2.0 ** (jnp.finfo(x.dtype).maxexp // 2 - 1)
+    return jnp.where(jnp.isinf(x), x, jnp.clip(x, -most, most))
+
+
 def bias_weight(decay: ArrayLike, count: Count, dtype: DTypeLike) -> jax.Array:
     r"""$1 - \rho^t$, the weight that a decaying average has gathered after `count` updates; a scalar of `dtype`.
 
     The decay and the count are converted to `dtype` before the power. In optax 1 - b2 is a double and 1 - b2 ** t a
     float32, so that the first step of Adam is 6e-6 too short: 1 - .999 is .001 in one, .00100002 in the other.
     """
-    return 1 - jnp.asarray(decay).astype(dtype) ** count.astype(dtype)
+    return 1 - jnp.asarray(decay).astype(dtype) ** jnp.asarray(count).astype(dtype)
 
 
 @functools.partial(jax.jit, inline=True)
-def safe_increment(count: jax.Array | np.ndarray) -> jax.Array:
-    """`count + 1`, staying at the largest int32 rather than wrapping to a negative step."""
+def safe_increment(count: Count) -> jax.Array:
+    """`count + 1`, staying at the largest int32 rather than wrapping to a negative step.
+
+    A count may come from outside as another integer, or as a float (which stays where it has no next whole number, for
+    float32 at 2^24); it keeps its dtype.
+    """
+    count = jnp.asarray(count)
+    if jnp.issubdtype(count.dtype, jnp.floating):
+        return count + np.ones((), count.dtype)
     one = np.ones((), count.dtype)
     return jax.lax.min(count, np.iinfo(count.dtype).max - one) + one

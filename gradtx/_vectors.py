@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from ._core.checks import aligned, checked_leaves
-from ._core.precision import compute_dtype, in_precision, kernel_dtype, step_dtype
-from ._core.tree import Kernel, map_leaves, scaled, zeros_like
+from ._core.precision import in_precision, kernel_dtype, step_dtype
+from ._core.tree import Kernel, map_leaves, scaled, sharded_as, zeros_like
 from ._core.types import Leaf, Params, PyTree, ScalarArray
 from ._maths import safe_divisor, safe_sqrt
 
@@ -22,16 +23,21 @@ def axpy(updates: jax.Array, other: jax.Array, factor: jax.Array) -> jax.Array:
     return updates + factor * other
 
 
-def map_reduce(kernel: Kernel, tree: PyTree) -> jax.Array:
-    """The sum over leaves of `kernel(leaf)`, a scalar; in float64 if any leaf is 64-bit, else float32."""
+def map_reduce(kernel: Kernel, tree: PyTree, *numbers: jax.Array) -> jax.Array:
+    """The sum over leaves of `kernel(leaf, *numbers)`, a scalar; in float64 if any leaf is 64-bit, else float32."""
     leaves, dtype = checked_leaves(tree, "updates"), step_dtype(tree)
-    run = _reduced(kernel)
-    return sum((run(leaf).astype(dtype) for leaf in leaves), start=jnp.zeros([], dtype))
+    run = _reduced(kernel, dtype)
+    return sum((run(leaf, *numbers) for leaf in leaves), start=jnp.zeros([], dtype))
 
 
 @functools.lru_cache(maxsize=1024)
-def _reduced(kernel: Kernel) -> Callable[..., Any]:
-    return jax.jit(lambda leaf: kernel(jnp.asarray(leaf).astype(compute_dtype(jnp.result_type(leaf)))))
+def _reduced(kernel: Kernel, dtype: np.dtype) -> Callable[..., Any]:
+    def reduced(leaf: jax.Array, *numbers: jax.Array) -> jax.Array:
+        wide = jnp.asarray(leaf).astype(in_precision(np.dtype(jnp.result_type(leaf)), dtype))
+        with jax.numpy_dtype_promotion("standard"):  # of a real number to a complex leaf
+            return kernel(wide, *numbers)
+
+    return jax.jit(reduced)
 
 
 def tree_vdot(a: PyTree, b: PyTree) -> jax.Array:
@@ -57,7 +63,14 @@ def _vdot(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def leading_zeros(params: Params, size: int) -> PyTree:
     """`size` numbers of state for each entry of a parameter: zeros as of `zeros_like`, behind an axis of that size."""
-    return jax.tree.map(lambda p: jnp.broadcast_to(p[None], (size, *p.shape)), zeros_like(params))
+
+    def behind(leaf: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(leaf[None], (size, *leaf.shape))
+
+    def zeros(leaf: Any, zero: jax.Array) -> jax.Array:
+        return sharded_as(behind(leaf) if isinstance(leaf, Tracer) else leaf, behind(zero))
+
+    return jax.tree.map(zeros, params, zeros_like(params))
 
 
 def present(tree: PyTree, updates: PyTree) -> PyTree:
@@ -131,7 +144,7 @@ def power_of_two_scale(size: ScalarArray) -> ScalarArray:
 def tree_norm(tree: PyTree) -> ScalarArray:
     """The root of the sum of squares, for entries of any size; its derivative at 0 is 0.
 
-    `global_norm`, which clipping uses, is one pass over the tree, but infinite where a square is.
+    It reads the tree twice. `global_norm`, which clipping uses, does so only where a square leaves the range of floats.
     """
     size = power_of_two_scale(max_abs(tree))
     near_one = tree_scale(tree, 1 / size)

@@ -80,7 +80,8 @@ def checked_update(update: Callable[..., Any], owner: str) -> Callable[..., Any]
 
 def wrong_state(owner: str, expected: tuple[type, ...], state: object) -> str:
     names, came = [cls.__name__ for cls in expected], type(state).__name__
-    if came in names:
+    packages = {cls.__module__.partition(".")[0] for cls in (*expected, type(state))}
+    if came in names or (hasattr(state, "_fields") and len(packages) > 1):
         names, came = [f"{cls.__module__}.{cls.__name__}" for cls in expected], f"{type(state).__module__}.{came}"
         came += ", which was defined anew since" if came in names else ""
     return (

@@ -227,8 +227,11 @@ class PyTreeNode:
         return ours[1] == theirs[1] and all(map(same, ours[0], theirs[0]))
 
     def __hash__(self) -> int:
-        leaves, structure = jax.tree.flatten(self)
-        return hash((structure, tuple(map(key_of, leaves))))
+        # Once: as a static argument of `jit` it is asked for at each call, and arrays are read back for it.
+        if "_hash" not in self.__dict__:
+            leaves, structure = jax.tree.flatten(self)
+            self.__dict__["_hash"] = hash((structure, tuple(map(key_of, leaves))))
+        return self.__dict__["_hash"]
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Without the constructor, which would validate anew what a newer version may refuse.
@@ -313,7 +316,7 @@ def _static_of(node: PyTreeNode) -> StaticValues:
 def batch_axes(tx: PyTreeNode) -> Any:
     """`in_axes` for `jax.vmap` over a batch of hyperparameters: 0 for numbers given as arrays, `None` for single ones.
 
-    Arrays of weights are not batched; of random keys, an array of several is a batch.
+    Arrays of weights are not batched, nor raw random keys; of typed keys, an array of several is a batch.
 
     >>> import jax, jax.numpy as jnp, gradtx
     >>> def first_step(tx):
@@ -321,8 +324,28 @@ def batch_axes(tx: PyTreeNode) -> Any:
     >>> txs = gradtx.sgd(jnp.array([0.1, 0.2]))
     >>> jax.vmap(first_step, in_axes=(gradtx.batch_axes(txs),))(txs)
     Array([-0.1, -0.2], dtype=float32)
+
+    `jax.lax.map` and `scan` know no `in_axes`; give them the numbers that vary:
+
+    >>> tx = gradtx.sgd(0.0, momentum=0.9)
+    >>> jax.lax.map(lambda rate: first_step(tx.replace(learning_rate=rate)), jnp.array([0.1, 0.2]))
+    Array([-0.1, -0.2], dtype=float32)
+
+    Raises:
+        ValueError: if two batches differ in length; both are named.
     """
-    return _axes(tx, numbers=False)
+    axes = _axes(tx, numbers=False)
+    lengths: dict[int, str] = {}
+    sizes = jax.tree.map(lambda axis, leaf: axis if axis is None else len(leaf), axes, tx, is_leaf=lambda x: x is None)
+    for path, size in jax.tree.leaves_with_path(sizes):
+        lengths.setdefault(size, jax.tree_util.keystr(path, simple=True, separator="."))
+    if len(lengths) > 1:
+        listed = " and ".join(f"`{name}` has {length} entries" for length, name in lengths.items())
+        raise ValueError(
+            f"batch_axes: {listed}: expected one length for all. For a grid, flatten jnp.meshgrid(...); for one "
+            "vmap inside another, write the in_axes of each by hand"
+        )
+    return axes
 
 
 def _axes(value: Any, numbers: bool) -> Any:

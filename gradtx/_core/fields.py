@@ -243,7 +243,9 @@ def own(leaf: object) -> Any:
 def _number(value: object, where: str, range_: Range, expected: str, validate: bool) -> Any:
     """A hyperparameter as it is stored: a Python float, a float array, or a tracer."""
     wrong = TypeError(f"{where} must be {expected}, got {value!r} ({type(value).__name__})")
-    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+    # Scalars of `ml_dtypes` are NumPy's, and no `np.floating`.
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, (int, float, np.floating)) and not isinstance(value, bool):
         try:
             value = float(value)
         except OverflowError:

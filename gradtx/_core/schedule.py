@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeAlias, cast
+from typing import Annotated, Any, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,44 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from .checks import check_rank
-from .data import PyTreeNode, roots
-from .fields import Range
+from .data import N, PyTreeNode, roots
+from .fields import Data, Range
 from .paths import walk
 from .precision import scalar
 from .types import Number
+
+_COUNTABLE, _LARGEST = 2**24, 2**31 - 128
+"""The last whole number up to which float32 has all, and the largest float32 that is an int32."""
+
+
+class Step(NamedTuple):
+    """A step as a whole number and a rest: float32 has whole numbers to 2^24 only, and a count goes to 2^31."""
+
+    whole: jax.Array
+    part: jax.Array
+
+    @classmethod
+    def of(cls, number: ArrayLike, dtype: DTypeLike) -> Step:
+        """A count, or a number of steps, as exact as it comes; the derivative is that of the rest."""
+        number = jnp.asarray(number)
+        is_whole = jnp.issubdtype(number.dtype, jnp.integer)
+        most = min(2**31 - 1, np.iinfo(number.dtype).max) if is_whole else _LARGEST
+        whole = jnp.clip(number if is_whole else jnp.floor(number), 0, most).astype(np.int32)
+        return cls(whole, (number - whole.astype(number.dtype)).astype(dtype))
+
+    @property
+    def value(self) -> jax.Array:
+        """As one float."""
+        return self.whole.astype(self.part.dtype) + self.part
+
+    def since(self, begin: ArrayLike) -> Step:
+        """This step, counted from `begin`."""
+        first = Step.of(begin, self.part.dtype)
+        return Step(self.whole - first.whole, self.part - first.part)
+
+    def numbers(self, schedule: N) -> N:
+        """The schedule with all its numbers in the step's dtype."""
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(self.part.dtype), schedule)
 
 
 class Schedule(PyTreeNode):
@@ -31,7 +64,8 @@ class Schedule(PyTreeNode):
                 return self.peak * jnp.minimum(step / self.warmup_steps, jnp.sqrt(self.warmup_steps / step))
 
     In `at`, the step and all fields are scalars of one float dtype. Steps are floats there, also those given as
-    arguments: a hypergradient with respect to `decay_steps` exists.
+    arguments: a hypergradient with respect to `decay_steps` exists. (float32 rounds steps above 2^24; gradtx's own
+    schedules count from their beginnings before that.)
     """
 
     describes = "a schedule (a function of the step)"
@@ -39,6 +73,10 @@ class Schedule(PyTreeNode):
     def at(self, step: jax.Array) -> Number:
         """The value at a step, a float; the first update's is 0."""
         raise NotImplementedError(f"{type(self).__name__} has no method `at(self, step)`")
+
+    def _value(self, step: Step) -> Number:
+        """The value at a step that is still exact, for schedules whose numbers of steps may be large."""
+        return step.numbers(self).at(step.value)
 
     def __call__(self, count: ArrayLike) -> jax.Array:
         """The value at step `count` (0 for the first update); a scalar of rank 0.
@@ -54,24 +92,38 @@ class Schedule(PyTreeNode):
         # A plain function inside gets the step that the caller has, and may ask for its value.
         if any(isinstance(inside, _Function) for _, inside in walk(self)):
             return _evaluate(self, count, dtype)
-        if isinstance(count, (int, np.integer)):
-            count = np.dtype(dtype).type(count)  # which may be more than JAX's integers hold
-        return _evaluate_compiled(self, count, dtype)
+        if isinstance(count, (int, np.integer)):  # which may be more than JAX's integers hold
+            count = np.int32(count) if abs(int(count)) < 2**31 else np.dtype(dtype).type(count)
+        is_large = any(type(leaf) is float and leaf > _COUNTABLE for leaf in jax.tree.leaves(self))
+        return _evaluate_compiled(jax.tree.map(_exact, self) if is_large else self, count, dtype)
 
     @classmethod
     def coerce(cls, value: object) -> Schedule | None:
         """A plain callable as a schedule; `None` for what cannot be called, or is a class or a transformation."""
         if not callable(value) or isinstance(value, (type, PyTreeNode)):
             return None
-        return _Function(value)
+        numbers = jax.tree.leaves(value)
+        has_numbers = all(isinstance(leaf, (int, float)) or hasattr(leaf, "dtype") for leaf in numbers)
+        try:
+            return _Module(value) if numbers and has_numbers else _Function(value)
+        except TypeError as error:
+            hint = "Make its class a gradtx.Schedule, with fields and a method `at`, or a frozen dataclass"
+            raise TypeError(f"{value!r} as a schedule: {error}. {hint}") from error
 
 
 roots.append(Schedule)
 
 
+def _exact(leaf: Any) -> Any:
+    """A whole number of steps that float32 does not have goes into a compiled function as an integer."""
+    return np.int32(leaf) if type(leaf) is float and _COUNTABLE < leaf < 2**31 and leaf.is_integer() else leaf
+
+
 def _evaluate(schedule: Schedule, count: ArrayLike, dtype: DTypeLike) -> jax.Array:
-    numbers = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype), schedule)
-    return jnp.asarray(numbers.at(jnp.asarray(count).astype(dtype))).astype(dtype)
+    # The barrier hides that numbers are constants, where they are: XLA would divide by one as it multiplies by its
+    # reciprocal (41 / 41 is then .99999994), and a schedule would differ between a step that closes over it and others.
+    schedule, step = jax.lax.optimization_barrier((jax.tree.map(jnp.asarray, schedule), Step.of(count, dtype)))
+    return jnp.asarray(schedule._value(step)).astype(dtype)
 
 
 # One compiled call in an update that nobody jitted, and one trace for all schedules of a structure.
@@ -86,11 +138,20 @@ class _Function(Schedule):
     def __call__(self, count: ArrayLike) -> jax.Array:
         return jnp.asarray(self.function(count))
 
+    def _value(self, step: Step) -> jax.Array:
+        return self(step.value)
+
     def _at(self, count: ArrayLike, dtype: DTypeLike) -> jax.Array:
         return jnp.asarray(self.function(count)).astype(dtype)
 
     def __repr__(self) -> str:
         return getattr(self.function, "__qualname__", repr(self.function))
+
+
+class _Module(_Function):
+    """A callable that is a tree of numbers (a `jax.tree_util.Partial`, a module of Equinox) as a schedule: data."""
+
+    function: Data
 
 
 ScalarOrSchedule: TypeAlias = Annotated[Number | Schedule | Callable[[Any], Any], "data"]
@@ -105,7 +166,7 @@ LearningRate: TypeAlias = Annotated[
 ]
 
 
-def value_at(name: str, value: ScalarOrSchedule, count: jax.Array | np.ndarray, dtype: DTypeLike) -> Any:
+def value_at(name: str, value: ScalarOrSchedule, count: ArrayLike, dtype: DTypeLike) -> Any:
     """The hyperparameter `name`, which may be scheduled, at step `count`: a scalar of `dtype`."""
     now = value._at(count, dtype) if isinstance(value, Schedule) else scalar(cast(Number, value), dtype)
     check_rank(name, now)

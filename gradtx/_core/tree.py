@@ -16,9 +16,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jax.experimental.shard_alike import shard_alike
 from jax.typing import ArrayLike, DTypeLike
 
-from .checks import Kind, aligned, check_rank, checked_leaves
+from .checks import Kind, aligned, check_rank, check_real, checked_leaves
 from .precision import compute_dtype, in_precision, kernel_dtype, real_dtype, scalar
 from .types import Params, PyTree
 
@@ -72,7 +74,7 @@ def map_leaves(
     def in_dtype(dtype: np.dtype) -> dict[str, Any]:
         return {name: scalar(value, dtype) for name, value in scalars.items()}
 
-    new = map_rows(kernel, names, width, flags, rows, kinds, place, in_dtype)
+    new = map_rows(kernel, names, width, flags, rows, kinds, place, in_dtype, structure)
     outs = tuple(structure.unflatten(column) for column in zip(*new, strict=True))
     return outs if width > 1 else outs[0]
 
@@ -86,8 +88,13 @@ def map_rows(
     kinds: list[tuple[Kind, ...]],
     optional: int,
     in_dtype: Callable[[np.dtype], dict[str, Any]],
+    structure: Any,
 ) -> list[tuple[Any, ...]]:
-    """The first `width` leaves of each row as the kernel makes them; `in_dtype` gives its numbers in a real dtype."""
+    """The first `width` leaves of each row as the kernel makes them; `in_dtype` gives its numbers in a real dtype.
+
+    Raises:
+        TypeError: if a leaf would become complex; its path in `structure` is named.
+    """
     new = [row[:width] for row in rows]
     one, several = _lifted(kernel, names, width, flags)
     # Once per step and not once per leaf: nearly always there is one dtype.
@@ -96,14 +103,22 @@ def map_rows(
         dtype = kernel_dtype(*(each[1] for each in kind if each is not None))
         if dtype not in converted:
             converted[dtype] = in_dtype(dtype)
-        for indices in _chunks(group):
-            if len(indices) == 1:
-                new[indices[0]] = one(rows[indices[0]], converted[dtype])
-                continue
-            out = several([rows[i] for i in indices], converted[dtype])
-            for i, leaves in zip(indices, out, strict=True):
-                new[i] = leaves
+        try:
+            for indices in _chunks(group):
+                if len(indices) == 1:
+                    new[indices[0]] = one(rows[indices[0]], converted[dtype])
+                    continue
+                out = several([rows[i] for i in indices], converted[dtype])
+                for i, leaves in zip(indices, out, strict=True):
+                    new[i] = leaves
+        except _BecomesComplex as error:
+            paths = jax.tree.leaves_with_path(structure.unflatten(range(structure.num_leaves)))
+            raise TypeError(str(error).format(jax.tree_util.keystr(paths[group[0]][0]))) from None
     return new
+
+
+class _BecomesComplex(Exception):
+    """A kernel makes a complex leaf in the place of a real one: a message with {0} for the path."""
 
 
 def _groups(kinds: list[tuple[Kind, ...]], optional: int) -> dict[tuple[Any, ...], list[int]]:
@@ -150,7 +165,9 @@ def _lifted(kernel: Kernel, names: tuple[str, ...], width: int, flags: Flags) ->
             raise TypeError(f"{expected}, got {out!r}")
         for name, new, old in zip(names[:width], out, arrays[:width], strict=True):
             if jnp.iscomplexobj(new) and not jnp.iscomplexobj(old):
-                raise TypeError(f"{name} would become complex where it is {old.dtype}: updates and params must agree")
+                causes = "{0} and ".join(n for n, a in zip(names, arrays, strict=True) if jnp.iscomplexobj(a))
+                words = f"{name}{{0}} would become complex where it is {old.dtype}, since {causes}{{0}} is: "
+                raise _BecomesComplex(words + "updates, params and state must agree")
             if jnp.shape(new) != old.shape:
                 raise ValueError(f"{expected}, of its shape: {name} has {old.shape}, got {jnp.shape(new)}")
         return tuple(new.astype(old.dtype) for new, old in zip(out, arrays[:width], strict=True))
@@ -169,6 +186,11 @@ def scaled(updates: jax.Array, factor: jax.Array) -> jax.Array:
     return factor * updates
 
 
+def sharded_as(leaf: Any, zeros: jax.Array) -> jax.Array:
+    """`zeros`, sharded as `leaf` in a compiled function too, where a constant would lie on each device whole."""
+    return shard_alike(leaf, zeros)[1] if isinstance(leaf, Tracer) else zeros
+
+
 def zeros_like(params: Params, dtype: DTypeLike | None = None, *, real: bool = False) -> PyTree:
     """A state leaf for each parameter: zeros of its shape and sharding, float32 for half precision.
 
@@ -178,11 +200,14 @@ def zeros_like(params: Params, dtype: DTypeLike | None = None, *, real: bool = F
         real: The real dtype for complex parameters (second moments).
 
     Raises:
-        TypeError: if a leaf is not floating or complex; its path is named.
+        TypeError: if a leaf is not floating or complex, or complex where `dtype` is not; its path is named.
     """
+    if dtype is not None and np.dtype(dtype).kind != "c" and not real:
+        why = f"an accumulator of {np.dtype(dtype)} (`mu_dtype`, `accumulator_dtype`) has no imaginary part"
+        check_real("zeros_like", "params", params, why)
 
     def zero(leaf: Any) -> jax.Array:
         own = compute_dtype(jnp.result_type(leaf)) if dtype is None else np.dtype(dtype)
-        return jnp.zeros_like(leaf, dtype=real_dtype(own) if real else own)
+        return sharded_as(leaf, jnp.zeros_like(leaf, dtype=real_dtype(own) if real else own))
 
     return jax.tree.structure(params).unflatten(map(zero, checked_leaves(params, "params")))

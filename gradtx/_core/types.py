@@ -36,8 +36,8 @@ ScalarArray: TypeAlias = Float[Array, ""]
 
 if TYPE_CHECKING:
     Count: TypeAlias = Int[Array, ""]
-else:  # restored checkpoints hold NumPy's
-    Count = Int[Array, ""] | Int[np.ndarray, ""]
+else:  # restored checkpoints hold NumPy's, and other programs' Python's or floats
+    Count = Int[Array, ""] | Float[Array, ""] | Int[np.ndarray, ""] | np.number | int
 """A number of updates, int32."""
 
 ValueFn: TypeAlias = Callable[[Any], jax.Array]

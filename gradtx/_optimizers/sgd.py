@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import cast
 
+import jax.numpy as jnp
+
 from .._core.chain import chain
 from .._core.contract import Recipe
 from .._core.fields import DType, SumDecay
@@ -30,7 +32,7 @@ class _nesterov(chain):
         momentum, descent = cast(tuple[trace, scale_by_learning_rate], self.transforms)
         buffer, scaling = state
         # The rate of the step that was taken last, which the buffer's look-ahead belongs to.
-        last = (scaling.count - 1).clip(0)
+        last = jnp.maximum(scaling.count, 1) - 1
         rate = value_at("learning_rate", descent.learning_rate, last, step_dtype(params))
         return map_leaves(
             _step_back, {"params": params}, reads={"trace": buffer.trace}, learning_rate=rate, decay=momentum.decay

@@ -6,15 +6,24 @@ import jax
 import jax.numpy as jnp
 
 from .._core.fields import NonNegative, Positive, Scalar
-from .._core.schedule import Schedule
+from .._core.schedule import Schedule, Step
 from .._core.types import Number
 from .._maths import safe_divisor, safe_power
 
 
-def progress(step: jax.Array, begin: Number, length: Number) -> jax.Array:
-    """The part of a transition that is done at `step`, in [0, 1]. One of length 0 is never begun, as in optax."""
-    done = jnp.clip(step - begin, 0, length) / safe_divisor(length)
-    return jnp.where(length > 0, done, 0)
+def shares(step: jax.Array, length: Number) -> tuple[jax.Array, jax.Array]:
+    """The parts of a transition that are done and left, in [0, 1]. One of length 0 is never begun, as in optax.
+
+    Both by a quotient: 1 - x / n is not exactly 0 at n, and has no figures where little is done.
+    """
+    done, divisor = jnp.clip(step, 0, length), safe_divisor(length)
+    return jnp.where(length > 0, done / divisor, 0), jnp.where(length > 0, (length - done) / divisor, 1)
+
+
+def between(start: Number, end: Number, done: jax.Array, left: jax.Array) -> jax.Array:
+    """From `start` to `end`, both of which are met exactly: counted from the nearer one, as in `torch.lerp`."""
+    change = end - start
+    return jnp.where(done < left, start + change * done, end - change * left)
 
 
 class constant_schedule(Schedule):
@@ -50,12 +59,11 @@ class polynomial_schedule(Schedule):
     transition_steps: NonNegative
     transition_begin: NonNegative = 0.0
 
-    def at(self, step: jax.Array) -> Number:
-        # Not 1 - progress: x / n * n need not be n, and a root would magnify what is left.
-        done = jnp.clip(step - self.transition_begin, 0, self.transition_steps)
-        left = (self.transition_steps - done) / safe_divisor(self.transition_steps)
-        left = jnp.where(self.transition_steps > 0, left, 1)
-        return (self.init_value - self.end_value) * safe_power(left, self.power) + self.end_value
+    def _value(self, step: Step) -> Number:
+        own = step.numbers(self)
+        _, left = shares(step.since(self.transition_begin).value, own.transition_steps)
+        left = safe_power(left, own.power)
+        return between(own.init_value, own.end_value, 1 - left, left)
 
 
 class linear_schedule(Schedule):
@@ -76,9 +84,10 @@ class linear_schedule(Schedule):
     transition_steps: NonNegative
     transition_begin: NonNegative = 0.0
 
-    def at(self, step: jax.Array) -> Number:
-        done = progress(step, self.transition_begin, self.transition_steps)
-        return self.init_value + (self.end_value - self.init_value) * done
+    def _value(self, step: Step) -> Number:
+        own = step.numbers(self)
+        done, left = shares(step.since(self.transition_begin).value, own.transition_steps)
+        return between(own.init_value, own.end_value, done, left)
 
 
 class exponential_decay(Schedule):
@@ -103,11 +112,25 @@ class exponential_decay(Schedule):
     staircase: bool = False
     end_value: Scalar | None = None
 
-    def at(self, step: jax.Array) -> Number:
-        exponent = jnp.maximum(step - self.transition_begin, 0) / self.transition_steps
-        exponent = jnp.floor(exponent) if self.staircase else exponent
-        decayed = self.init_value * safe_power(self.decay_rate, exponent)
-        if self.end_value is None:
+    def _value(self, step: Step) -> Number:
+        own, since = step.numbers(self), step.since(self.transition_begin)
+        exponent = jnp.maximum(since.value / own.transition_steps, 0)
+        if self.staircase:
+            exponent = _whole_parts(since, self.transition_steps)
+        decayed = own.init_value * safe_power(own.decay_rate, exponent)
+        if own.end_value is None:
             return decayed
-        held_up, held_down = jnp.maximum(decayed, self.end_value), jnp.minimum(decayed, self.end_value)
-        return jnp.where(self.decay_rate < 1, held_up, held_down)
+        held_up, held_down = jnp.maximum(decayed, own.end_value), jnp.minimum(decayed, own.end_value)
+        return jnp.where(own.decay_rate < 1, held_up, held_down)
+
+
+def _whole_parts(step: Step, length: Number) -> jax.Array:
+    """How often `length` has passed: by integers where both are whole, else by a quotient and its remainder."""
+    dtype = step.part.dtype
+    period, done = Step.of(length, dtype), jnp.maximum(step.value, 0)
+    integers = jnp.maximum(step.whole, 0) // jnp.maximum(period.whole, 1)
+    # A quotient that is nearly whole may be rounded to either side, and more so on a GPU; the remainder tells.
+    quotient = jnp.floor(done / period.value)
+    rest = done - quotient * period.value
+    quotient = quotient + (rest >= period.value).astype(dtype) - (rest < 0).astype(dtype)
+    return jnp.where((step.part == 0) & (period.part == 0), integers.astype(dtype), quotient)

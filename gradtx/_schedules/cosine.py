@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._core.fields import NonNegative, Positive, Scalar
-from .._core.schedule import Schedule
+from .._core.schedule import Schedule, Step
 from .._core.types import Number
 from .._maths import safe_divisor, safe_power
-from .basic import progress
+from .basic import between, shares
 
 
 def _cosine(step: jax.Array, length: Number, exponent: Number) -> jax.Array:
@@ -41,7 +41,8 @@ class cosine_decay_schedule(Schedule):
     exponent: NonNegative = 1.0
 
     def at(self, step: jax.Array) -> Number:
-        return self.init_value * ((1 - self.alpha) * _cosine(step, self.decay_steps, self.exponent) + self.alpha)
+        left = _cosine(step, self.decay_steps, self.exponent)
+        return self.init_value * between(jnp.ones_like(step), self.alpha, 1 - left, left)
 
 
 class warmup_cosine_decay_schedule(Schedule):
@@ -73,9 +74,9 @@ class warmup_cosine_decay_schedule(Schedule):
                 f"`warmup_steps`, got {self.decay_steps} and {self.warmup_steps}"
             )
 
-    def at(self, step: jax.Array) -> Number:
-        rise = progress(step, jnp.zeros_like(step), self.warmup_steps)
-        rising = self.init_value + (self.peak_value - self.init_value) * rise
-        fall = _cosine(step - self.warmup_steps, self.decay_steps - self.warmup_steps, self.exponent)
-        falling = self.end_value + (self.peak_value - self.end_value) * fall
-        return jnp.where(step < self.warmup_steps, rising, falling)
+    def _value(self, step: Step) -> Number:
+        own, since = step.numbers(self), step.since(self.warmup_steps).value
+        rising = between(own.init_value, own.peak_value, *shares(step.value, own.warmup_steps))
+        length = Step.of(self.decay_steps, since.dtype).since(self.warmup_steps).value
+        left = _cosine(since, length, own.exponent)
+        return jnp.where(since < 0, rising, between(own.peak_value, own.end_value, 1 - left, left))

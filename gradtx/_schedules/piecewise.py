@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
 
 from .._core.fields import Convert, NonNegative, Scalar
-from .._core.schedule import ScalarOrSchedule, Schedule
+from .._core.schedule import ScalarOrSchedule, Schedule, Step
 from .._core.types import Number
+
+_Pairs: TypeAlias = Sequence[tuple[Number, Number]]
 
 
 def _tuple(values: Any) -> tuple[Any, ...]:
@@ -44,10 +46,12 @@ class piecewise_constant_schedule(Schedule):
         Sequence[tuple[NonNegative, NonNegative]] | Mapping[int, NonNegative] | None, "data", Convert(_pairs)
     ] = None
 
-    def at(self, step: jax.Array) -> Number:
-        value = jnp.asarray(self.init_value)
-        for boundary, factor in cast(Sequence[tuple[Number, Number]], self.boundaries_and_scales or ()):
-            value = value * jnp.where(step >= boundary, factor, 1)
+    def _value(self, step: Step) -> Number:
+        own = step.numbers(self)
+        exact, rounded = (cast(_Pairs, each.boundaries_and_scales or ()) for each in (self, own))
+        value = jnp.asarray(own.init_value)
+        for (boundary, _), (_, factor) in zip(exact, rounded, strict=True):
+            value = value * jnp.where(step.since(boundary).value >= 0, factor, 1)
         return value
 
 
@@ -70,12 +74,14 @@ class join_schedules(Schedule):
         if boundaries != pieces - 1:
             raise ValueError(f"join_schedules: {pieces} schedules need {pieces - 1} boundaries, got {boundaries}")
 
-    def at(self, step: jax.Array) -> Number:
-        value = _value(self.schedules[0], step)
+    def _value(self, step: Step) -> Number:
+        value = _piece(self.schedules[0], step)
         for boundary, following in zip(self.boundaries, self.schedules[1:], strict=True):
-            value = jnp.where(step < boundary, value, _value(following, step - boundary))
+            since = step.since(cast(Number, boundary))
+            value = jnp.where(since.value < 0, value, _piece(following, since))
         return value
 
 
-def _value(piece: object, step: jax.Array) -> jax.Array:
-    return jnp.asarray(piece(step) if isinstance(piece, Schedule) else piece).astype(step.dtype)
+def _piece(piece: object, step: Step) -> jax.Array:
+    value = piece._value(step) if isinstance(piece, Schedule) else piece
+    return jnp.asarray(value).astype(step.part.dtype)

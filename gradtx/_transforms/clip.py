@@ -2,8 +2,6 @@ r"""Bound the updates: each entry, or the norm of the whole tree."""
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -13,7 +11,7 @@ from .._core.fields import Positive
 from .._core.tree import map_leaves
 from .._core.types import Leaf, Params, ScalarArray, Updates
 from .._maths import abs_sq, safe_divisor, safe_sqrt
-from .._vectors import map_reduce
+from .._vectors import map_reduce, tree_vdot
 
 
 def _clip(updates: Leaf, max_delta: ScalarArray) -> Leaf:
@@ -22,8 +20,12 @@ def _clip(updates: Leaf, max_delta: ScalarArray) -> Leaf:
     return jnp.clip(updates, -max_delta, max_delta)
 
 
-def _sum_of_squares(updates: Leaf) -> ScalarArray:
-    return jnp.sum(abs_sq(updates))
+def _sum_of_squares(updates: Leaf, factor: ScalarArray | float = 1.0) -> ScalarArray:
+    return jnp.sum(abs_sq(factor * updates))
+
+
+def _over(updates: Leaf, norm: ScalarArray) -> Leaf:
+    return jnp.where(norm > 0, updates / safe_divisor(norm), 0)
 
 
 def _shrink(updates: Leaf, norm: ScalarArray, max_norm: ScalarArray) -> Leaf:
@@ -35,18 +37,36 @@ def _shrink(updates: Leaf, norm: ScalarArray, max_norm: ScalarArray) -> Leaf:
 def global_norm(updates: Updates) -> jax.Array:
     r"""$\sqrt{\sum |g|^2}$ over all leaves; float64 if a leaf is 64-bit, else float32. 0 for an empty tree.
 
-    Infinite where a square overflows (entries of 1e20 in float32).
+    Entries may have any size: where squares leave the range of floats, they are summed again in another unit.
+    Infinite where an entry is, or where the norm itself is beyond the largest float; NaN where an entry is.
     """
     checked_leaves(updates, "updates")
-    return _norm(updates)
+    return _compiled_norm(updates)
 
 
-@functools.partial(jax.jit, inline=True)
+@jax.custom_jvp
 def _norm(updates: Updates) -> jax.Array:
-    # One pass over the gradients. `_vectors.tree_norm` takes entries of any size, as line searches need, which
-    # can step anywhere; it divides by the largest entry first, and so reads everything twice. Here that would double
-    # the cost of clipping, in every step of every training run, to clip a gradient of 1e20 to other than 0.
-    return safe_sqrt(map_reduce(_sum_of_squares, updates))
+    total = map_reduce(_sum_of_squares, updates)
+    # A sum that is not finite has lost what is large, and one near the least float what is small: XLA flushes squares
+    # below that to 0, which for each of the entries may lose as much. Only then everything is read again, divided by a
+    # power of two that brings squares from the far end well into the range: Blue, 1978, doi:10.1145/355769.355771.
+    kind, size = jnp.finfo(total.dtype), sum(leaf.size for leaf in jax.tree.leaves(updates))
+    is_exact = (total >= min(size, 2**50) * float(kind.tiny / kind.eps)) & jnp.isfinite(total)
+    far = 2.0 ** (7 * kind.maxexp // 10)
+    unit = jnp.where(jnp.isfinite(total), 1 / far, far).astype(total.dtype)
+    return jax.lax.cond(
+        is_exact, lambda: safe_sqrt(total), lambda: unit * safe_sqrt(map_reduce(_sum_of_squares, updates, 1 / unit))
+    )
+
+
+@_norm.defjvp
+def _norm_jvp(primals: tuple[Updates], tangents: tuple[Updates]) -> tuple[jax.Array, jax.Array]:
+    (updates,), (change,) = primals, tangents
+    norm = _norm(updates)  # the rule has derivatives, too
+    return norm, tree_vdot(map_leaves(_over, {"updates": updates}, norm=norm), change)
+
+
+_compiled_norm = jax.jit(_norm, inline=True)
 
 
 class clip(Stateless):
@@ -74,7 +94,7 @@ class clip_by_global_norm(Stateless):
     $$u_t = g_t \min(1, c / \lVert g_t \rVert), \qquad \lVert g \rVert^2 = \textstyle\sum_{leaves} |g|^2$$
 
     State: `EmptyState()`. Units: as the gradient. Keeps its direction. A NaN or infinite gradient is not hidden.
-    Entries whose squares overflow (1e20 in float32) make the norm infinite and the updates 0.
+    Where the norm's reciprocal is no normal number (8e37 in float32), updates are 0.
 
     Args:
         max_norm: c > 0. Unit: gradient.

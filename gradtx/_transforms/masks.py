@@ -8,8 +8,12 @@ from typing import Annotated, Any, TypeAlias
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
+from .._core.contract import GradientTransformation
 from .._core.data import PyTreeNode
+from .._core.fields import Convert
+from .._core.schedule import Schedule
 from .._core.types import Params, PyTree
 
 
@@ -66,23 +70,41 @@ class by_path(PyTreeNode):
         return [repr(pattern) for pattern in self.patterns]
 
 
-Mask: TypeAlias = Annotated[PyTree | Callable[[Any], Any] | None, "static"]
+def _mask(value: Any) -> Any:
+    """A mask as it is given, which is refused here and not by the `init` that reads it."""
+    if isinstance(value, (type, GradientTransformation, Schedule)):
+        raise TypeError(f"a mask must be bools, a rule like by_rank(2), or a function to bools; got {value!r}")
+    if not callable(value) or _is_tree(value):
+        try:
+            leaves = jax.tree.leaves_with_path(value)
+        except ValueError:  # keys that cannot be sorted, which no static argument may have, as no tracer
+            return value
+        for path, keep in leaves:
+            if not isinstance(keep, (bool, np.bool_, Tracer)) and not (
+                isinstance(keep, (np.ndarray, jax.Array)) and keep.dtype == bool and keep.ndim == 0
+            ):
+                raise TypeError(f"mask{jax.tree_util.keystr(path)} must be True or False, got {keep!r}")
+    return value
+
+
+def _is_tree(mask: object) -> bool:
+    """Whether it holds bools. A module of them, as of a network's parameters, can be called and is not meant to be."""
+    leaves = jax.tree.leaves(mask)
+    return bool(leaves) and all(np.dtype(getattr(leaf, "dtype", type(leaf))) == np.bool_ for leaf in leaves)
+
+
+Mask: TypeAlias = Annotated[PyTree | Callable[[Any], Any] | None, "static", Convert(_mask)]
 """A tree of bools like the parameters or a prefix of it, or a function from parameters to one (a rule is one)."""
 
 
-def selected(mask: object, params: Params) -> PyTree:
+def selected(mask: Any, params: Params) -> PyTree:
     """A bool for each parameter.
 
     Raises:
         TypeError: if an entry of the mask is no bool; its path is named.
         ValueError: if the mask does not fit the tree, or selects nothing in it.
     """
-    given = mask(params) if callable(mask) else mask
-    for path, keep in jax.tree.leaves_with_path(given):
-        if not isinstance(keep, (bool, np.bool_)) and not (
-            isinstance(keep, np.ndarray) and keep.dtype == bool and keep.ndim == 0
-        ):
-            raise TypeError(f"mask{jax.tree_util.keystr(path)} must be True or False, got {keep!r}")
+    given = _mask(mask(params)) if callable(mask) and not _is_tree(mask) else mask
     try:
         chosen = jax.tree.map(lambda keep, part: jax.tree.map(lambda _: bool(keep), part), given, params)
     except ValueError as error:

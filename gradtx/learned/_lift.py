@@ -45,7 +45,7 @@ def map_network(
     def in_dtype(dtype: np.dtype) -> dict[str, Any]:
         return jax.tree.map(lambda weight: scalar(weight, dtype), dict(weights))
 
-    new = map_rows(kernel, names, len(names), tuple(flags.items()), rows, kinds, 0, in_dtype)
+    new = map_rows(kernel, names, len(names), tuple(flags.items()), rows, kinds, 0, in_dtype, structure)
     return tuple(structure.unflatten(column) for column in zip(*new, strict=True))
 
 

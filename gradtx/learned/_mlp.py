@@ -21,7 +21,7 @@ from .._core.precision import step_dtype
 from .._core.schedule import LearningRate
 from .._core.tree import zeros_like
 from .._core.types import Count, Params, PyTree, RealLeaf, Updates
-from .._maths import abs_sq, bias_weight, floor_eps, safe_increment, safe_sqrt
+from .._maths import abs_sq, bias_weight, floor_eps, safe_increment, safe_sqrt, squarable
 from .._transforms.scale import scale_by_learning_rate
 from .._vectors import leading_zeros
 from ._lift import map_network
@@ -49,6 +49,7 @@ def _mlp(
     def along(vector: Float[Array, " averages"]) -> Float[Array, " averages ..."]:
         return vector.reshape(-1, *[1] * updates.ndim)
 
+    updates = squarable(updates)
     mu = along(step["decays"]) * mu + along(step["gains"]) * updates[None]
     nu = step["squares_decay"] * nu + step["squares_gain"] * abs_sq(updates)
     averages, root = along(step["scales"]) * mu, safe_sqrt(step["squares_scale"] * nu)[None]

@@ -76,7 +76,7 @@ def check_single(owner: str, weights: PyTree, shapes: Shapes) -> None:
         if leaf.ndim > len(shape := expected[where]):
             raise ValueError(
                 f"{owner}: `weights{where}` has shape {leaf.shape}, expected one of {shape}. To run several networks "
-                "at once, map over them: jax.vmap(step, in_axes=(gradtx.batch_axes(tx), ...))(tx, ...)"
+                "at once, map over them: jax.vmap(lambda weights: step(tx.replace(weights=weights), ...))(weights)"
             )
 
 

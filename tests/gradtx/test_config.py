@@ -177,7 +177,7 @@ class Mask(NamedTuple):
         (lambda: gradtx.chain(gradtx.clip(1.0), optax.adam(0.1)), r"transforms\[1\].*subclass of gradtx.Gradient"),
         (lambda: gradtx.stateless(lambda u, p: u), "stateless.* is a plain function"),
         (lambda: gradtx.adamw(0.1, mask=lambda p: p), "adamw.mask: the plain function .*gradtx.by_rank"),
-        (lambda: gradtx.adamw(0.1, mask={"a": [max]}), r"adamw\.mask\['a'\]\[0\]: the plain function max"),
+        (lambda: assorted({"a": [np.ones(1, complex)]}), r"assorted\.weights\['a'\]\[0\]: an array of complex128"),
         (lambda: gradtx.adamw(0.1, mask=Mask(True)), r"adamw\.mask: Mask\(w=True\) .* cannot be saved"),
         (lambda: gradtx.adamw(0.1, mask={1: True}), r"adamw\.mask: {1: True} .* cannot be saved"),
         (lambda: assorted(object()), "assorted: `weights` must hold arrays and numbers, got <object"),
@@ -224,6 +224,14 @@ def call(name: str = "gradtx.adam", **arguments: Any) -> dict[str, Any]:
         (call(learning_rate=1, mu_dtype={"$dtype": "float33"}), "config.mu_dtype: .* is not what to_config writes"),
         (call("gradtx.chain", transforms=[call()]), r"config.transforms\[0\]: adam needs the argument"),
         (call("gradtx.named_chain", transforms=[], names=["a"]), "config: named_chain: 1 names for 0 stages"),
+        # What a size asks for is looked for in the weights before anything of that size is made.
+        (
+            call("gradtx.learned.lstm", weights={}, layers=10**12),
+            r"`weights.* is missing. .*layers=1000000000000",
+        ),
+        (call("gradtx.learned.scale_by_lstm", weights={}, layers=10**12), r"lstm: `weights.* is missing"),
+        (call("gradtx.learned.lstm", weights={}, hidden=10**12), r"lstm: `weights.* is missing"),
+        (call("gradtx.learned.mlp", weights={}, hidden=10**12), r"mlp: `weights.* is missing"),
     ],
 )
 def test_what_is_no_configuration(config: Any, words: str) -> None:

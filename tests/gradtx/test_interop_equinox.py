@@ -63,3 +63,12 @@ def test_the_whole_module_is_refused():
     model = eqx.nn.MLP(3, 1, 4, 1, key=jax.random.key(0))
     with pytest.raises(TypeError, match=r"params\.activation.*Leave what is not trained out of the tree"):
         gradtx.adam(0.1).init(model)
+
+
+def test_a_mask_like_a_module_that_can_be_called():
+    """A `Linear` of bools is a tree of bools, not a function."""
+    params = eqx.nn.Linear(3, 2, key=jax.random.key(0))
+    tx = gradtx.add_decayed_weights(0.5, mask=jax.tree.map(lambda leaf: leaf.ndim > 1, params))
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    chex.assert_trees_all_equal(updates.weight, 0.5 * params.weight)
+    assert not jnp.any(updates.bias)

@@ -194,8 +194,105 @@ def test_value_has_the_dtype_of_a_floating_step():
             assert jax.eval_shape(case.ours(**case.arguments), jnp.asarray(3, dtype)).dtype == dtype
 
 
+def in_a_step(schedule: Any) -> Any:
+    """The rate as a compiled step has it, which closes over the schedule."""
+    tx = gradtx.sgd(schedule)
+    ones = jnp.ones(())
+
+    @jax.jit
+    def step(count):
+        state = jax.tree.map(lambda _: count, tx.init(ones))
+        return -tx.update(ones, state)[0]
+
+    return step
+
+
+@each
+def test_compiled_or_not_the_value_is_the_same(case):
+    """XLA divides by a constant as it multiplies by its reciprocal: what is rounded then, no caller may see.
+
+    With LLVM's optimizations all bits are the same. Without, as here, it depends on what stands around a sum of
+    products which of them is fused, and so not rounded: two units in the last place.
+    """
+    schedule = case.ours(**case.arguments)
+    compiled, argument, step = jax.jit(schedule), jax.jit(lambda s, c: s(c)), in_a_step(schedule)
+    for count in map(int, COUNTS):
+        values = [schedule(count), compiled(count), argument(schedule, count), step(jnp.int32(count))]
+        np.testing.assert_array_max_ulp(np.asarray(values), np.full(4, values[0]), maxulp=2)
+
+
+LENGTHS = (*range(1, 200), 997, 10**6, 2**24 + 1, 2**31 - 1)
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("x64", [False, True], ids=["float32", "float64"])
+def test_ends_are_met_exactly(jit, x64):
+    with jax.enable_x64(x64):
+        maybe = jax.jit if jit else lambda function: function
+        exact = np.dtype(jnp.result_type(float)).type
+        for start, end in ((0.1, 0.0), (0.3, 0.07), (0.0, 0.9), (0.7, 0.7)):
+            for n in LENGTHS if end in (0.0, 0.07) and not jit else (1, 41, 47, 199):
+                for schedule in (gradtx.linear_schedule(start, end, n), gradtx.polynomial_schedule(start, end, 0.7, n)):
+                    value = maybe(lambda count, schedule=schedule: schedule(count))
+                    assert value(0) == exact(start), (schedule, value(0))
+                    assert value(n) == exact(end), (schedule, value(n))
+        warm = maybe(gradtx.warmup_cosine_decay_schedule(0.1, 0.7, 41, 121, 0.03))
+        assert [warm(0), warm(41), warm(121)] == [exact(0.1), exact(0.7), exact(0.03)]
+
+
+def test_stairs_fall_at_whole_steps():
+    """A quotient rounded down was a step late at 46 of these places."""
+    places = [(n, k) for n in (3, 7, 41, 47, 49, 55, 93) for k in (1, 2, 3, 6, 12)]
+    at = jax.jit(lambda schedule, count: schedule(count))
+    for n, k in places:
+        schedule = gradtx.exponential_decay(1.0, n, 0.5, staircase=True)
+        compiled = jax.jit(lambda count, schedule=schedule: schedule(count))
+        for value in (schedule, compiled, lambda count, schedule=schedule: at(schedule, count)):
+            assert [value(k * n - 1), value(k * n)] == [0.5 ** (k - 1), 0.5**k], (n, k)
+    # Steps need not be whole: 2.5 has passed twice at 5 and not at 4.
+    half = gradtx.exponential_decay(1.0, 2.5, 0.5, staircase=True)
+    assert [half(count) for count in (2, 3, 4, 5, 7, 8)] == [1.0, 0.5, 0.5, 0.25, 0.25, 0.125]
+    assert float(half(jnp.float32(2.5))) == 0.5
+
+
+FAR = 2**24 + 1  # float32 has 2^24 and 2^24 + 2
+LAST = 2**31 - 1
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+def test_steps_are_exact_up_to_2_31(compiled):
+    def values(schedule, *counts):
+        function = jax.jit(lambda count: schedule(count)) if compiled else schedule
+        return [float(function(count)) for count in counts]
+
+    two = [gradtx.constant_schedule(1.0), gradtx.constant_schedule(0.5)]
+    for boundary in (FAR, 2**30 + 3, LAST):
+        around = (boundary - 1, boundary)
+        assert values(gradtx.join_schedules(two, [boundary]), *around) == [1.0, 0.5]
+        assert values(gradtx.piecewise_constant_schedule(1.0, {boundary: 0.5}), *around) == [1.0, 0.5]
+        assert values(gradtx.exponential_decay(1.0, 1, 0.5, boundary - 1), *around) == [1.0, 0.5]
+        stairs = gradtx.exponential_decay(1.0, boundary, 0.5, staircase=True)
+        assert values(stairs, *around) == [1.0, 0.5]
+    ramp = gradtx.join_schedules([gradtx.constant_schedule(0.0), gradtx.linear_schedule(0.0, 4.0, 4)], [FAR])
+    assert values(ramp, *range(FAR, FAR + 6)) == [0.0, 1.0, 2.0, 3.0, 4.0, 4.0]
+    joined_twice = gradtx.join_schedules([gradtx.constant_schedule(9.0), ramp], [FAR])
+    assert values(joined_twice, *range(2 * FAR, 2 * FAR + 3)) == [0.0, 1.0, 2.0]
+    late = gradtx.linear_schedule(0.0, 4.0, 4, FAR)
+    assert values(late, *range(FAR, FAR + 5)) == [0.0, 1.0, 2.0, 3.0, 4.0]
+    warm = gradtx.warmup_cosine_decay_schedule(0.0, 1.0, FAR, FAR + 2, 0.0)
+    assert values(warm, FAR, FAR + 1, FAR + 2) == [1.0, pytest.approx(0.5), 0.0]
+
+
+def test_boundaries_that_are_traced_are_float32():
+    """An argument of a compiled function is one: from 2^24 on its boundary is rounded, its steps are not."""
+    schedule = gradtx.join_schedules([gradtx.constant_schedule(0.0), gradtx.linear_schedule(0.0, 4.0, 4)], [2.0**24])
+    at = jax.jit(lambda schedule, count: schedule(count))
+    assert [float(at(schedule, 2**24 + k)) for k in range(5)] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    slope = jax.jit(jax.grad(lambda schedule: schedule(2**24 + 1)))(schedule)
+    assert slope.boundaries == (-1.0,)
+
+
 def test_schedule_of_a_large_count():
-    """The count is exact in float32 up to 2^24; after that the end value has long been reached."""
     for case in CASES:
         assert np.isfinite(jax.jit(case.ours(**case.arguments))(jnp.iinfo(jnp.int32).max)), case.name
 
