@@ -47,8 +47,8 @@ def _vary_as(tree: T, like: PyTree) -> T:
 
 
 def _axes(leaf: Any) -> frozenset[Any]:
-    kind = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
-    # Before JAX 0.9 the type has the set itself.
+    kind: Any = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
+    # Before JAX 0.9 the type has the set itself, and the declaration another name.
     return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
 
 
@@ -56,4 +56,5 @@ def _vary(leaf: Any, axes: frozenset[Any]) -> Any:
     further = tuple(axes - _axes(leaf))
     if not further:
         return leaf
-    return jax.lax.pcast(leaf, further, to="varying") if hasattr(jax.lax, "pcast") else jax.lax.pvary(leaf, further)
+    lax: Any = jax.lax
+    return lax.pcast(leaf, further, to="varying") if hasattr(lax, "pcast") else lax.pvary(leaf, further)
