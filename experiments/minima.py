@@ -105,10 +105,10 @@ def by_gradtx(
     limits: Limits = LIMITS,
 ) -> Solver:
     """`gradtx.minimize`. `fun`: in place of the problem's function."""
-    function, start, args = fun or problem.function, _start(problem), _args(problem)
+    function, args = fun or problem.function, _args(problem)
 
     def solve() -> Solution:
-        found = gradtx.minimize(function, start, tx, args=args, max_steps=limits.steps, tol=limits.tol)
+        found = gradtx.minimize(function, _start(problem), tx, args=args, max_steps=limits.steps, tol=limits.tol)
         evaluations = int(found.evaluations) + 2 * int(getattr(found.state[0], "hvps", 0))
         return Solution(found.params, evaluations, _steepest(found.grad))
 
@@ -188,7 +188,7 @@ class _Flat(NamedTuple):
 
 def by_optax(problem: Problem, limits: Limits = LIMITS) -> Solver:
     """`optax.lbfgs`, in a compiled loop that reuses the evaluations of its line search."""
-    tx, start, args = optax.lbfgs(memory_size=MEMORY), _start(problem), _args(problem)
+    tx, arguments = optax.lbfgs(memory_size=MEMORY), _args(problem)
 
     @jax.jit
     def run(start: Any, args: tuple[Any, ...]) -> tuple[Any, jax.Array, jax.Array]:
@@ -214,7 +214,7 @@ def by_optax(problem: Problem, limits: Limits = LIMITS) -> Solver:
 
     def solve() -> Solution:
         with jax.numpy_dtype_promotion("standard"):  # optax 0.2.8 needs it where 64 bits are on
-            x, count, steepest = run(start, args)
+            x, count, steepest = run(_start(problem), arguments)
         return Solution(x, int(count), float(steepest))
 
     return solve

@@ -1,7 +1,8 @@
-"""24 more test problems: of CUTE's kind (larger, sparse), two of Watson's other sizes, and a few of our own.
+"""24 more test problems: 15 of CUTE's (larger, sparse), five of others', and four of our own.
 
-CUTE: Bongartz, Conn, Gould and Toint, 1995 (ACM TOMS 21), with the names and minima that its files have. Our own are
-two quadratics of known condition, a logistic regression and a small network.
+CUTE: Bongartz, Conn, Gould and Toint, 1995 (ACM TOMS 21), with the names and minima that its files have. Of others:
+a chained Rosenbrock, Himmelblau's and Griewank's functions, and Watson's in two more sizes. Our own are two quadratics
+of known condition, a logistic regression and a small network.
 """
 
 from __future__ import annotations

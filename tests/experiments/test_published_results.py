@@ -1,6 +1,7 @@
 """The results that the docs show are what is made of the published data, and meet the figures that were set."""
 
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from experiments.readings import final_accuracies
 from experiments.studies import STUDIES
 
 ROOT = pathlib.Path(__file__).parents[2] / "docs" / "results"
+METHODS = ("lbfgs", "scipy", "optax")
 PUBLISHED = sorted(path.parent for path in ROOT.glob("*/*/results.nc"))
 
 
@@ -85,3 +87,19 @@ def test_3c3d_on_cifar10():
     # Published over ten seeds (DeepOBS): 54.2 ± 1.3 % after one epoch, 72.0 ± 0.9 % after five.
     assert means("cifar-3c3d", "3c3d", DEFAULT, 1)["Adam"] >= 51
     assert means("cifar-3c3d", "3c3d", DEFAULT, 5)["Adam"] >= 70
+
+
+def test_what_is_said_of_minimisers_is_what_their_table_says():
+    """`bench minimize` published anew, or a sentence that claims more: one of them has to follow."""
+    lines = (ROOT / "bench-minimize.txt").read_text(encoding="utf-8").splitlines()
+    split = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│float")]
+    table = {name: cells for name, *cells in split}
+    double, single = (
+        [table[f"{precision}, {method}"][0] for method in METHODS] for precision in ("float64", "float32")
+    )
+    against_scipy, against_optax = (re.split(r" \(|–|\)", cell)[:3] for cell in table["float64, lbfgs"][3:])
+    solved = "it solves {} in float64 (SciPy's L-BFGS-B {}, optax {}) and {} in float32 (SciPy's {}, optax {})."
+    means = "is {} of SciPy's, on single problems {} to {}, and {} of optax's, {} to {}."
+    page = " ".join((ROOT.parent / "differences.md").read_text(encoding="utf-8").split())
+    assert solved.format(*double, *single) in page
+    assert means.format(*against_scipy, *against_optax) in page
