@@ -113,6 +113,10 @@ def _padded(leaf):
 def test_global_norm_over_devices(mesh):
     expected = np.sqrt(sum(np.sum(leaf.astype(np.float64) ** 2) for leaf in values(4).values()))
     np.testing.assert_allclose(jax.jit(gradtx.global_norm)(placed(mesh, values(4))), expected, rtol=1e-6)
+    # Beyond the range of squares, where leaves of one type are summed together.
+    far = [jax.tree.map(lambda leaf: np.float32(1e30) * leaf, values(seed)) for seed in (4, 4)]
+    two = jax.jit(gradtx.global_norm)([placed(mesh, tree) for tree in far])
+    np.testing.assert_allclose(two, np.sqrt(2) * 1e30 * expected, rtol=1e-6)
 
 
 def test_vmap_over_sharded_sweep():
