@@ -136,7 +136,7 @@ def _dead_coordinate(case: Case) -> None:
             updates, state = case.update(tx, grads, state, params)
             return (apply_updates(params, updates), state), None
 
-        (now, _), _ = jax.lax.scan(step, (params, tx.init(params)), stacked)
+        (now, _), _ = jax.lax.scan(step, (params, tx.init(params)), stacked, length=3)
         return sum(
             (jnp.sum(jnp.square(jnp.abs(leaf))) for leaf in jax.tree.leaves(now)), start=jnp.zeros([], np.float32)
         )
