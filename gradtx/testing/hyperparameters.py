@@ -31,10 +31,10 @@ def one_trace(case: Case) -> None:
     traces = case.jitted.traces - before + 1
     if traces != 1:
         raise LawBroken(f"{traces} traces for {len(shares)} sets of hyperparameters and 3 steps each, expected 1")
-    if jax.tree.leaves(case.tx):
+    if jax.tree.leaves(case.tx) and jax.tree.leaves(case.params):
         with works("tracing with hyperparameters as arguments"):
             _each_has_a_part(case)
-    else:
+    elif not jax.tree.leaves(case.tx):
         case.note("holds vacuously: no hyperparameter is a leaf of the transformation, so none is data")
     if not case.asks_for_functions:
         with works("an update without jit"):

@@ -58,7 +58,7 @@ def _half(case: Case, dtype: DTypeLike) -> None:
         # One rounding of the exact result, and a half of one for a tie that falls the other way.
         rtol = 1.5 * float(jnp.finfo(jnp.dtype(dtype)).eps)
         # The same parameters at each step, and the same state but for its own roundings: steps add none to another.
-        full = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf).astype(np.float32)), params)
+        full = cast(params, np.float32)
         exact_state = case.start(case.tx, full)
         for i in range(3):
             grads = case.gradients(i, params)
@@ -136,7 +136,7 @@ def _dead_coordinate(case: Case) -> None:
             updates, state = case.update(tx, grads, state, params)
             return (apply_updates(params, updates), state), None
 
-        (now, _), _ = jax.lax.scan(step, (params, tx.init(params)), stacked)
+        (now, _), _ = jax.lax.scan(step, (params, tx.init(params)), stacked, length=3)
         return sum(
             (jnp.sum(jnp.square(jnp.abs(leaf))) for leaf in jax.tree.leaves(now)), start=jnp.zeros([], np.float32)
         )

@@ -162,4 +162,8 @@ def _loop(case: Case) -> Callable[[GradientTransformation], tuple[OptState, Para
         updates, state = case.update(tx, grads, state, params)
         return (state, apply_updates(params, updates)), None
 
-    return lambda tx: jax.lax.scan(functools.partial(body, tx), (tx.init(case.params), case.params), grads)[0]
+    def run(tx: GradientTransformation) -> tuple[OptState, Params]:
+        start = tx.init(case.params), case.params
+        return jax.lax.scan(functools.partial(body, tx), start, grads, length=SCANNED)[0]
+
+    return run

@@ -48,14 +48,13 @@ def ramps(like: PyTree, step: int = 0) -> PyTree:
 
 
 def cast(params: Params, dtype: DTypeLike) -> Params:
-    """The same parameters in another dtype. Complex ones stay complex, and those that become complex are rotated."""
+    """The same parameters in another dtype. Complex ones stay complex; those that become so have both parts."""
     dtype = np.dtype(dtype)
 
     def one(leaf: ArrayLike) -> jax.Array:
         array = np.asarray(leaf)
         if np.iscomplexobj(array) and dtype.kind != "c":
-            return jax.device_put(array)
-        # A factor of size 1, with both parts in it.
+            return jax.device_put(array.astype(np.complex128 if dtype == np.float64 else np.complex64))
         turned = array.astype(np.complex128) * (0.8 + 0.6j) if dtype.kind == "c" else array
         return jax.device_put(turned.astype(dtype))
 
@@ -119,10 +118,9 @@ def trees(params: Params | None) -> dict[str, PyTree]:
     leaves, structure = jax.tree.flatten(params)
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(params)]
     without = {
-        f"None at {path or 'the root'}": structure.unflatten(
-            [None if i == j else leaf for j, leaf in enumerate(leaves)]
-        )
+        f"None at {path}": structure.unflatten([None if i == j else leaf for j, leaf in enumerate(leaves)])
         for i, path in enumerate(paths)
+        if path
     }
     return {"the parameters given": params, **without}
 

@@ -34,9 +34,9 @@ def sign(case: Case) -> None:
 
 
 def _way(case: Case, grads: PyTree) -> float:
-    """How far the first update goes along the gradient. Raises LawBroken where an update goes the wrong way."""
+    """How far updates go along the gradient. Raises LawBroken where an update goes the wrong way."""
     params = scaled(grads, 0.0)
-    state, first = case.tx.init(params), 0.0
+    state, farthest = case.tx.init(params), 0.0
     names = [path.rpartition(".")[2] for path in current(case.tx, state)]
     flips = case.sign == "flips" or (case.sign == "auto" and "learning_rate" in names)
     for step in range(STEPS):
@@ -46,8 +46,8 @@ def _way(case: Case, grads: PyTree) -> float:
             way = "along the gradient though it has a learning rate" if flips else "against the gradient"
             when = "the first update" if step == 0 else f"update {step + 1} with the same gradient"
             raise LawBroken(f"{when} points {way}; only scale_by_learning_rate flips the sign")
-        first = along if step == 0 else first
-    return first
+        farthest = max(farthest, abs(along))
+    return farthest
 
 
 def _along(a: PyTree, b: PyTree) -> float:

@@ -18,7 +18,7 @@ LOOKED_AT = 3
 
 def wide(case: Case) -> None:
     """float64 and complex numbers work or are refused by name, with all their digits and their phase."""
-    resolves(case, np.dtype(np.float32), case.params, case.jitted)
+    resolves(case, np.dtype(np.float32), case.sample(np.float32), case.jitted)
     for name in ("float64", "complex64", "complex128"):
         dtype = np.dtype(name)
         with jax.enable_x64(name != "complex64"):

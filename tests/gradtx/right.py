@@ -293,6 +293,7 @@ RIGHT: dict[str, Right] = {
     "saturation": Right(squashed),
     "a field for another mode": Right(plain),
     "lion": Right(lambda: gradtx.lion(0.1), slow=True),
+    "smooth lion": Right(lambda: gradtx.scale_by_lion(mode="smooth")),
     "clip": Right(lambda: gradtx.clip(1.0), {}, ("refused by name: complex64",)),
     "clip, refusing": Right(lambda: gradtx.clip(1.0), {"refuses": ["complex"]}),
     "a norm that is not reached": Right(lambda: gradtx.clip_by_global_norm(1e6)),

@@ -80,6 +80,29 @@ def test_a_refusal_that_names_nothing_breaks_the_law() -> None:
         check_transformation(real_only(), laws=["precision"], refuses=["complex"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "params",
+    [
+        jnp.ones((8, 3), np.float32),
+        jnp.ones((), np.float32),
+        {"real": jnp.ones(3), "complex": jnp.ones(2, np.complex64)},
+        {"w": jnp.ones((2, 3), jnp.bfloat16), "b": jnp.ones(3, jnp.bfloat16)},
+        {"none": None, "w": np.ones((2, 3), np.float32)},
+        {},
+    ],
+    ids=["bare", "scalar", "mixed", "half", "None", "empty"],
+)
+def test_all_laws_take_the_parameters_given(params) -> None:
+    check_transformation(gradtx.adam(1e-3), params)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float64, np.complex64, np.complex128])
+def test_the_sample_in_other_dtypes(dtype) -> None:
+    check_transformation(gradtx.adam(1e-3), dtype=dtype)
+
+
 def test_clocks_and_global_random_numbers_are_put_back() -> None:
     np.random.seed(3)  # noqa: NPY002 - the global generator is what is looked at
     before, clocks = np.random.get_state(legacy=False)["state"]["key"].tolist(), (time.time, time.perf_counter_ns)  # noqa: NPY002
