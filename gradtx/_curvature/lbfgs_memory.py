@@ -97,17 +97,19 @@ def initial_scale(gradient: Updates, params: Params, scale: ScalarArray, is_firs
 
 def push_pair(state: Memory, s: PyTree, y: PyTree, products: PairProducts, is_taken: jax.Array) -> dict[str, Any]:
     """The fields of `Memory` but for `scale`, with one more pair if `is_taken`; the oldest makes room."""
-    slot = state.pairs % state.weights_memory.shape[0]
+    weights = jnp.asarray(state.weights_memory)  # a restored state's may be NumPy's
+    slot = state.pairs % weights.shape[0]
 
     def pushed(memory: PyTree, row: PyTree) -> PyTree:
+        memory = jax.tree.map(jnp.asarray, memory)
         return jax.tree.map(lambda m, r: m.at[slot].set(jnp.where(is_taken, r.astype(m.dtype), m[slot])), memory, row)
 
-    weight = 1 / safe_divisor(products.sy.astype(state.weights_memory.dtype))
+    weight = 1 / safe_divisor(products.sy.astype(weights.dtype))
     return {
         "pairs": state.pairs + is_taken.astype(jnp.int32),
         "diff_params_memory": pushed(state.diff_params_memory, s),
         "diff_updates_memory": pushed(state.diff_updates_memory, y),
-        "weights_memory": state.weights_memory.at[slot].set(jnp.where(is_taken, weight, state.weights_memory[slot])),
+        "weights_memory": weights.at[slot].set(jnp.where(is_taken, weight, weights[slot])),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from .._core.fields import Range
 from .._core.precision import step_dtype
@@ -94,7 +95,7 @@ class Verdict(NamedTuple):
     """What the method itself remembers."""
 
 
-def search(line: Ray, first: jax.Array, judge: Callable[[Search, Point], Verdict], memory: object) -> Search:
+def search(line: Ray, first: ArrayLike, judge: Callable[[Search, Point], Verdict], memory: object) -> Search:
     """Try steps until the judge says how the search ended. One loop, which evaluates at one place.
 
     Args:
@@ -118,7 +119,7 @@ def search(line: Ray, first: jax.Array, judge: Callable[[Search, Point], Verdict
         )
 
     begun = jnp.where(line.is_descent, Outcome.SEARCHING, Outcome.NO_DESCENT).astype(jnp.int32)
-    start = Search(line.start, line.grad, line.start, first, jnp.zeros([], jnp.int32), begun, memory)
+    start = Search(line.start, line.grad, line.start, jnp.asarray(first), jnp.zeros([], jnp.int32), begun, memory)
     return while_loop(lambda now: now.outcome == Outcome.SEARCHING, step, start)
 
 

@@ -190,7 +190,7 @@ class scale_by_zoom_linesearch(GradientTransformation):
         new = ScaleByZoomLinesearchState(info=info, **final_fields(end, state))
         return scale_updates(updates, end.best.step), new
 
-    def _search(self, line: Ray, first: jax.Array, rules: _Rules) -> Search:
+    def _search(self, line: Ray, first: ArrayLike, rules: _Rules) -> Search:
         """Bracket, then zoom: between `best` and `high`, which is infinite until there is an interval."""
         start, tol = line.start, rules.tol
 

@@ -12,7 +12,7 @@ import gradtx
 
 from .problem import assert_close
 from .row import Row
-from .table import BY_NAME, SECOND_ORDER, TABLE, each, says_more
+from .table import BY_NAME, TABLE, each, says_more
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.full(2, 0.5)}
 GRADS = jax.tree.map(lambda leaf: 0.5 * leaf, PARAMS)
@@ -40,8 +40,7 @@ def from_bytes(state: Any) -> Any:
     return flax.serialization.from_bytes(state, flax.serialization.to_bytes(state))
 
 
-# Searches and curvature have tests of their own.
-@each([row for row in TABLE if row not in SECOND_ORDER], says_more)
+@each(TABLE, says_more)
 def test_restored_states_go_on_without_jit(row):
     expected = second_update(row, lambda state: state)
     for restore in (jax.device_get, from_bytes):
