@@ -20,8 +20,8 @@ from .case import Case, law, works
 from .compare import LawBroken, expect_close, is_float, is_key
 from .program import Counted, compilations
 
-LATER = 40_000_123.0
-"""Seconds, more than a year: no hour, weekday or month is the same."""
+LATER = ((500 * 24 + 7) * 60 + 17) * 60 + 29.0
+"""Seconds: the second, minute, hour, weekday, month and year are others, whether or not there is a carry."""
 CALLS_BETWEEN = 101
 """What counts its calls and does something at one of the first hundred is seen; a prime, for what has a period."""
 SCANNED = 3
