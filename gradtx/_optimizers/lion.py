@@ -60,7 +60,8 @@ class scale_by_lion(GradientTransformation):
         b1: Weight of the mean in the update, in [0, 1). Per step.
         b2: Decay of the mean, in [0, 1). Per step.
         mu_dtype: The dtype of `mu`, in place of the parameters' (float32 for half precision).
-        mode: "hard", the sign; "smooth", $\tanh(\beta x)$; "refined", x itself between -1 and 1.
+        mode: "hard", the sign; "smooth", $\tanh(\beta x)$ (of the size, for complex x); "refined", x itself between -1
+            and 1.
         smooth_beta: beta of "smooth". Unit: 1 / gradient.
 
     Raises:

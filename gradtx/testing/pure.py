@@ -20,10 +20,10 @@ from .case import Case, law, works
 from .compare import LawBroken, expect_close, is_float, is_key
 from .program import Counted, compilations
 
-LATER = 40_000_123.0
-"""Seconds, more than a year: no hour, weekday or month is the same."""
-CALLS_BETWEEN = 100
-"""What counts its calls and does something at one of the first hundred is seen."""
+LATER = ((500 * 24 + 7) * 60 + 17) * 60 + 29.0
+"""Seconds: the second, minute, hour, weekday, month and year are others, whether or not there is a carry."""
+CALLS_BETWEEN = 101
+"""What counts its calls and does something at one of the first hundred is seen; a prime, for what has a period."""
 SCANNED = 3
 """Steps of a scan: roundings grow from step to step in methods that search, and loops round otherwise."""
 CLOCKS = ("time", "monotonic", "perf_counter", "process_time")
@@ -65,10 +65,10 @@ def extreme(tx: GradientTransformation) -> GradientTransformation:
     def one(leaf: ArrayLike) -> ArrayLike:
         if not is_float(leaf) or jnp.iscomplexobj(leaf):
             return leaf
-        share = np.asarray(leaf)
-        inside = (share > 0) & (share < 1)
-        value = np.where(inside, 1 - 0.01 * (1 - share), 4 * share)
-        return type(leaf)(value) if isinstance(leaf, float) else jax.device_put(value.astype(share.dtype))
+        number = np.asarray(leaf)
+        inside = (number > 0) & (number < 1)
+        value = np.where(inside, 1 - 0.01 * (1 - number), 4 * number)
+        return type(leaf)(value) if isinstance(leaf, float) else jax.device_put(value.astype(number.dtype))
 
     return jax.tree.map(one, tx)
 
@@ -112,13 +112,8 @@ def _same_again(case: Case) -> tuple[Updates, OptState, Params]:
             # Each call costs as much as many: what differs far from the start is not looked for.
             case.note("calls that are far apart were not compared, since each call without jit compiles")
             with elsewhen():
-                expect_close(
-                    "the same update at another time",
-                    case.update(case.tx, grads, state, case.params),
-                    early,
-                    rtol=0.0,
-                    atol=0.0,
-                )
+                later = case.update(case.tx, grads, state, case.params)
+            expect_close("the same update at another time", later, early, rtol=0.0, atol=0.0)
             return first
         with elsewhen():
             again = case.run(case.tx)

@@ -337,7 +337,7 @@ def _identity_with(init: Callable[[Any], Any]) -> Callable[[], Any]:
 
 
 BROKEN: dict[str, Broken] = {
-    "flips its sign after 40 calls": Broken("pure", "100 calls later", counting),
+    "flips its sign after 40 calls": Broken("pure", "101 calls later", counting),
     "looks at the clock": Broken("pure", "at another time", scaling(by_the_hour)),
     "draws from a global generator": Broken("pure", "second identical run", scaling(drawn)),
     "draws the same noise each step": Broken("pure", "random numbers .* are the same at each step", scaling(fixed_key)),

@@ -11,6 +11,7 @@ import pytest
 
 import gradtx
 from gradtx.testing import LAWS, LawBroken, check_transformation
+from gradtx.testing.pure import LATER
 
 from .broken import BROKEN
 from .right import MATRICES, RIGHT, noise, orthogonalized
@@ -101,6 +102,13 @@ def test_all_laws_take_the_parameters_given(params) -> None:
 @pytest.mark.parametrize("dtype", [np.float64, np.complex64, np.complex128])
 def test_the_sample_in_other_dtypes(dtype) -> None:
     check_transformation(gradtx.adam(1e-3), dtype=dtype)
+
+
+@pytest.mark.parametrize("now", range(1_800_000_000, 1_800_000_000 + 86_400, 1_801))
+def test_another_time_differs_in_all_that_a_clock_shows(now: int) -> None:
+    here, there = time.gmtime(now), time.gmtime(now + LATER)
+    shown = ("tm_sec", "tm_min", "tm_hour", "tm_wday", "tm_mon", "tm_year")
+    assert not [name for name in shown if getattr(here, name) == getattr(there, name)]
 
 
 def test_clocks_and_global_random_numbers_are_put_back() -> None:
