@@ -146,7 +146,8 @@ def final_fields(end: Search, state: Any) -> dict[str, Any]:
         "learning_rate": jnp.where(step > 0, step, 1),
         "value": end.best.value,
         "grad": completed(end.grad, state.grad),
-        "evaluations": state.evaluations + end.evaluations,
+        # A count that has no room left stays where it is.
+        "evaluations": jnp.maximum(state.evaluations + end.evaluations, state.evaluations),
         "outcome": end.outcome,
     }
 
