@@ -11,8 +11,8 @@ from ._core.contract import Recipe as Recipe
 from ._core.schedule import Schedule as Schedule
 from ._core.chain import chain as chain
 from ._core.chain import named_chain as named_chain
-from ._core.apply import apply_updates as apply_updates
-from ._core.data import batch_axes as batch_axes
+from ._trees.apply import apply_updates as apply_updates
+from ._batch import batch_axes as batch_axes
 from ._core.contract import current as current
 from ._core.paths import hyperparams as hyperparams
 from ._config import to_config as to_config
@@ -99,14 +99,14 @@ from ._core.fields import Static as Static
 from ._core.fields import AtLeastOne as AtLeastOne
 from ._core.fields import DType as DType
 from ._core.fields import Range as Range
-from ._core.types import Params as Params
-from ._core.types import Updates as Updates
-from ._core.types import OptState as OptState
+from ._types import Params as Params
+from ._types import Updates as Updates
+from ._types import OptState as OptState
 
 # Tools for writing your own
 
-from ._core.tree import map_leaves as map_leaves
-from ._core.tree import zeros_like as zeros_like
+from ._trees.map import map_leaves as map_leaves
+from ._trees.map import zeros_like as zeros_like
 from ._core.schedule import value_at as value_at
 from ._maths import safe_increment as safe_increment
 from ._maths import safe_sqrt as safe_sqrt

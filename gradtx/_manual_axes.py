@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from ._core.types import PyTree
+from ._types import PyTree
 
 T = TypeVar("T")
 

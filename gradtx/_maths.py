@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from ._core.types import Count, Number
+from ._types import Count, Number
 
 
 @jax.custom_jvp

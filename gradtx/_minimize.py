@@ -12,19 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ._core.apply import apply_updates
 from ._core.chain import chain
-from ._core.checks import checked_leaves
 from ._core.contract import GradientTransformation
-from ._core.precision import cast_like, scalar, step_dtype
-from ._core.types import Count, OptState, Params, ScalarArray, Updates
 from ._curvature.implicit import minimum_tangent
 from ._linesearch.from_state import last_linesearch_state, linesearch_states
 from ._linesearch.search import MessageEnum, Outcome
 from ._manual_axes import while_loop
 from ._objective import check_number, value_and_gradient
 from ._program import Program, compiled, traced
-from ._vectors import max_abs
+from ._trees.apply import apply_updates
+from ._trees.checks import checked_leaves
+from ._trees.precision import cast_like, scalar, step_dtype
+from ._trees.vectors import max_abs
+from ._types import Count, OptState, Params, ScalarArray, Updates
 
 Objective: TypeAlias = Callable[..., jax.Array]
 Programs: TypeAlias = tuple[Program, ...]

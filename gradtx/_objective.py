@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._core.checks import describe, shape_of
-from ._core.types import Updates
+from ._trees.checks import describe, shape_of
+from ._types import Updates
 
 
 def check_number(what: str, value: object) -> None:

@@ -16,9 +16,9 @@ import numpy as np
 from ._core.contract import GradientTransformation, Recipe
 from ._core.data import PyTreeNode, public_name
 from ._core.schedule import Schedule
-from ._core.types import OptState, Params, PyTree, Updates
 from ._transforms.scale import ScaleByLearningRateState, ScaleByScheduleState
 from ._transforms.weight_decay import AddDecayedWeightsState
+from ._types import OptState, Params, PyTree, Updates
 
 if TYPE_CHECKING:
     import optax

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from .types import OptState, Params, Updates
+from .._types import OptState, Params, Updates
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .._trees.precision import restore, widen
+from .._types import OptState, Params, Updates
 from .contract import GradientTransformation
 from .paths import Path
-from .precision import restore, widen
-from .types import OptState, Params, Updates
 
 
 class chain(GradientTransformation):

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from .._trees.precision import restore, widen
+from .._types import OptState, Params, Updates
 from .calls import Needs, annotated_states, checked_update
 from .data import PyTreeNode, layout, roots, trusted
 from .paths import Path, children, shortest_names
-from .precision import restore, widen
 from .schedule import Schedule, value_at
-from .types import OptState, Params, Updates
 
 if TYPE_CHECKING:
     # optax's types are nominal: to `optax.chain(tx)` and `nnx.Optimizer(model, tx)` a transformation has to be one by

@@ -21,7 +21,7 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import AbstractArray, PyTree
 
-from .types import Number
+from .._types import Number
 
 Kind = Literal["data", "static"]
 

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from .checks import check_rank
+from .._trees.checks import check_rank
+from .._trees.precision import scalar
+from .._types import Number
 from .data import N, PyTreeNode, roots
 from .fields import Data, Range
 from .paths import walk
-from .precision import scalar
-from .types import Number
 
 _COUNTABLE, _LARGEST = 2**24, 2**31 - 128
 """The last whole number up to which float32 has all, and the largest float32 that is an int32."""

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._core.types import Count, PyTree, ScalarArray
 from .._manual_axes import inside_shard_map, while_loop
 from .._maths import safe_divisor
-from .._vectors import max_abs, power_of_two_scale, tree_add_scaled, tree_scale, tree_sub, tree_vdot, tree_where
+from .._trees.vectors import max_abs, power_of_two_scale, tree_add_scaled, tree_scale, tree_sub, tree_vdot, tree_where
+from .._types import Count, PyTree, ScalarArray
 from .hessian import MatrixVectorProduct
 
 

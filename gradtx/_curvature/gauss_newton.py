@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from .._core.contract import GradientTransformation
 from .._core.fields import AtLeastOne, NonNegative
-from .._core.types import Params, Updates
+from .._types import Params, Updates
 from .hessian import check_aligned, gauss_newton_vector_product
 from .newton_cg import NewtonCGState, init_state, step
 

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
-from .._core.checks import aligned
-from .._core.precision import restore, step_dtype, widen
-from .._core.types import Params, PyTree, Updates, ValueFn
 from .._objective import one_number
+from .._trees.checks import aligned
+from .._trees.precision import restore, step_dtype, widen
+from .._types import Params, PyTree, Updates, ValueFn
 
 MatrixVectorProduct: TypeAlias = Callable[[Any], Any]
 """`v -> A v` on trees, linear and symmetric."""

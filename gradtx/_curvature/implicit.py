@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._core.precision import cast_like, step_dtype, widen
-from .._core.types import Params, PyTree
 from .._objective import value_and_gradient
+from .._trees.precision import cast_like, step_dtype, widen
+from .._types import Params, PyTree
 from .conjugate_gradients import solve
 from .hessian import on_widened
 

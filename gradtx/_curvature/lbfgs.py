@@ -7,15 +7,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._core.checks import aligned
 from .._core.contract import GradientTransformation
 from .._core.fields import AtLeastOne
-from .._core.precision import cast_like, restore, widen
-from .._core.tree import zeros_like
-from .._core.types import Count, Params, ScalarArray, Updates
 from .._manual_axes import vary_with
 from .._maths import safe_divisor, safe_increment
-from .._vectors import completed, pair_products, present, tree_sub
+from .._trees.checks import aligned
+from .._trees.map import zeros_like
+from .._trees.precision import cast_like, restore, widen
+from .._trees.vectors import completed, pair_products, present, tree_sub
+from .._types import Count, Params, ScalarArray, Updates
 from .lbfgs_memory import empty_memory, initial_scale, precondition, push_pair
 
 PER_PARAMETER = ("params", "updates", "diff_params_memory", "diff_updates_memory")

@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._core.precision import step_dtype
-from .._core.types import Count, Params, PyTree, ScalarArray, Updates
 from .._manual_axes import vary_with
 from .._maths import safe_divisor
-from .._vectors import (
+from .._trees.precision import step_dtype
+from .._trees.vectors import (
     PairProducts,
     leading_zeros,
     smallest_ratio,
@@ -22,6 +21,7 @@ from .._vectors import (
     tree_scale,
     tree_vdot,
 )
+from .._types import Count, Params, PyTree, ScalarArray, Updates
 
 FIRST_CHANGE, LONGEST_FIRST = 0.01, 10.0
 """The first step's bounds: the change of some parameter relative to itself, and the length relative to all."""

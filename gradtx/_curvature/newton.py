@@ -7,13 +7,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._core.checks import check_real
 from .._core.contract import GradientTransformation
 from .._core.fields import NonNegative
-from .._core.precision import cast_like, scalar
-from .._core.types import Count, Params, Updates, ValueFn
 from .._manual_axes import vary_with
 from .._maths import safe_divisor
+from .._trees.checks import check_real
+from .._trees.precision import cast_like, scalar
+from .._types import Count, Params, Updates, ValueFn
 from .hessian import WHY_REAL, check_aligned, dense_hessian, flatten_to_vector
 
 

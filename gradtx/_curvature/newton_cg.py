@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._core.checks import check_real
 from .._core.contract import GradientTransformation
 from .._core.fields import AtLeastOne, NonNegative
-from .._core.precision import cast_like, restore, scalar, step_dtype, widen
-from .._core.tree import zeros_like
-from .._core.types import Count, Number, Params, PyTree, ScalarArray, Updates, ValueFn
 from .._manual_axes import vary_with
 from .._maths import safe_divisor, safe_increment
 from .._objective import check_number
-from .._vectors import tree_add_scaled, tree_norm, tree_sub, tree_vdot
+from .._trees.checks import check_real
+from .._trees.map import zeros_like
+from .._trees.precision import cast_like, restore, scalar, step_dtype, widen
+from .._trees.vectors import tree_add_scaled, tree_norm, tree_sub, tree_vdot
+from .._types import Count, Number, Params, PyTree, ScalarArray, Updates, ValueFn
 from .conjugate_gradients import solve
 from .hessian import WHY_REAL, MatrixVectorProduct, check_aligned, hessian_vector_product
 

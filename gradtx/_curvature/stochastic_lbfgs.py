@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._core.checks import check_real
 from .._core.contract import GradientTransformation
 from .._core.fields import AtLeastOne, Positive
-from .._core.precision import cast_like, restore, scalar, widen
-from .._core.tree import zeros_like
-from .._core.types import Count, Params, PyTree, ScalarArray, Updates, ValueFn
 from .._manual_axes import vary_with
 from .._maths import safe_divisor, safe_increment
 from .._objective import one_number
-from .._vectors import pair_products, tree_add_scaled, tree_scale, tree_sub
+from .._trees.checks import check_real
+from .._trees.map import zeros_like
+from .._trees.precision import cast_like, restore, scalar, widen
+from .._trees.vectors import pair_products, tree_add_scaled, tree_scale, tree_sub
+from .._types import Count, Params, PyTree, ScalarArray, Updates, ValueFn
 from .hessian import WHY_REAL, check_aligned, on_widened
 from .lbfgs_memory import empty_memory, initial_scale, precondition, push_pair
 

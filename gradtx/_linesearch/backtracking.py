@@ -12,9 +12,9 @@ from jax.typing import ArrayLike
 
 from .._core.contract import GradientTransformation
 from .._core.fields import AtLeastOne, NonNegative, Positive, Range
-from .._core.precision import scalar, step_dtype
-from .._core.types import Count, Number, Params, ScalarArray, Updates
 from .._manual_axes import vary_with
+from .._trees.precision import scalar, step_dtype
+from .._types import Count, Number, Params, ScalarArray, Updates
 from .ray import Point, make_ray, scale_updates
 from .search import OrInfinite, Outcome, Search, Verdict, final_fields, initial_fields, report, search
 

@@ -11,9 +11,9 @@ from jax.tree_util import DictKey, keystr
 
 from .._core.chain import chain
 from .._core.contract import GradientTransformation, Recipe
-from .._core.precision import cast_like
-from .._core.types import Count, OptState, Params, ScalarArray, Updates
 from .._objective import ascent
+from .._trees.precision import cast_like
+from .._types import Count, OptState, Params, ScalarArray, Updates
 
 
 @runtime_checkable

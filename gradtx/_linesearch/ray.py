@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from .._core.checks import aligned
-from .._core.precision import cast_like
-from .._core.tree import map_leaves
-from .._core.types import Leaf, Params, PyTree, ScalarArray, Updates
 from .._objective import check_number, one_number, value_and_gradient
-from .._vectors import completed, present, tree_vdot
+from .._trees.checks import aligned
+from .._trees.map import map_leaves
+from .._trees.precision import cast_like
+from .._trees.vectors import completed, present, tree_vdot
+from .._types import Leaf, Params, PyTree, ScalarArray, Updates
 
 
 class Point(NamedTuple):

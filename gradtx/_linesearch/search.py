@@ -12,11 +12,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from .._core.fields import Range
-from .._core.precision import step_dtype
-from .._core.tree import zeros_like
-from .._core.types import Count, Params, PyTree, ScalarArray
 from .._manual_axes import while_loop
-from .._vectors import completed, tree_where
+from .._trees.map import zeros_like
+from .._trees.precision import step_dtype
+from .._trees.vectors import completed, tree_where
+from .._types import Count, Params, PyTree, ScalarArray
 from .ray import Point, Ray
 
 

@@ -13,11 +13,11 @@ from jax.typing import ArrayLike
 
 from .._core.contract import GradientTransformation
 from .._core.fields import AtLeastOne, NonNegative, Positive, Range
-from .._core.precision import scalar, step_dtype
-from .._core.types import Count, Number, Params, ScalarArray, Updates
 from .._manual_axes import vary_with
 from .._maths import safe_divisor
-from .._vectors import power_of_two_scale, tree_where
+from .._trees.precision import scalar, step_dtype
+from .._trees.vectors import power_of_two_scale, tree_where
+from .._types import Count, Number, Params, ScalarArray, Updates
 from .ray import Point, Ray, make_ray, scale_updates
 from .search import OrInfinite, Outcome, Search, Verdict, final_fields, initial_fields, report, search
 

@@ -11,12 +11,12 @@ from .._core.chain import chain
 from .._core.contract import GradientTransformation, Recipe
 from .._core.fields import Decay, DType, Positive
 from .._core.schedule import LearningRate
-from .._core.tree import map_leaves, zeros_like
-from .._core.types import Count, Leaf, Params, ScalarArray, Updates
 from .._maths import safe_increment
 from .._transforms.masks import Mask
 from .._transforms.scale import scale_by_learning_rate
 from .._transforms.weight_decay import WeightDecay, add_decayed_weights
+from .._trees.map import map_leaves, zeros_like
+from .._types import Count, Leaf, Params, ScalarArray, Updates
 
 
 def _smooth(mean: Leaf, beta: ScalarArray) -> Leaf:

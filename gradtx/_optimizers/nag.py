@@ -8,11 +8,11 @@ import jax.numpy as jnp
 
 from .._core.contract import GradientTransformation
 from .._core.fields import DType, SumDecay
-from .._core.precision import step_dtype
 from .._core.schedule import LearningRate, value_at
-from .._core.tree import map_leaves, zeros_like
-from .._core.types import Count, Leaf, Params, ScalarArray, Updates
 from .._maths import safe_increment
+from .._trees.map import map_leaves, zeros_like
+from .._trees.precision import step_dtype
+from .._types import Count, Leaf, Params, ScalarArray, Updates
 
 
 def _nag(updates: Leaf, trace: Leaf, momentum: ScalarArray, learning_rate: ScalarArray) -> tuple[Leaf, Leaf]:

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from .._core.chain import chain
 from .._core.contract import Recipe
 from .._core.fields import DType, SumDecay
-from .._core.precision import step_dtype
 from .._core.schedule import LearningRate, value_at
-from .._core.tree import map_leaves
-from .._core.types import Leaf, OptState, Params, ScalarArray
 from .._transforms.identity import identity
 from .._transforms.scale import scale_by_learning_rate
 from .._transforms.trace import trace
+from .._trees.map import map_leaves
+from .._trees.precision import step_dtype
+from .._types import Leaf, OptState, Params, ScalarArray
 
 
 def _step_back(params: Leaf, trace: Leaf, learning_rate: ScalarArray, decay: ScalarArray) -> Leaf:

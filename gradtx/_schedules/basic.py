@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from .._core.fields import NonNegative, Positive, Scalar
 from .._core.schedule import Schedule, Step
-from .._core.types import Number
 from .._maths import safe_divisor, safe_power
+from .._types import Number
 
 
 def shares(step: jax.Array, length: Number) -> tuple[jax.Array, jax.Array]:

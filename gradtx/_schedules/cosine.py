@@ -8,8 +8,8 @@ import numpy as np
 
 from .._core.fields import NonNegative, Positive, Scalar
 from .._core.schedule import Schedule, Step
-from .._core.types import Number
 from .._maths import safe_divisor, safe_power
+from .._types import Number
 from .basic import between, shares
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .._core.fields import Convert, NonNegative, Scalar
 from .._core.schedule import ScalarOrSchedule, Schedule, Step
-from .._core.types import Number
+from .._types import Number
 
 _Pairs: TypeAlias = Sequence[tuple[Number, Number]]
 

@@ -11,10 +11,10 @@ from jax.typing import ArrayLike, DTypeLike
 
 from .._core.contract import GradientTransformation
 from .._core.fields import Decay, NonNegative
-from .._core.precision import step_dtype
-from .._core.tree import map_leaves, zeros_like
-from .._core.types import Leaf, Params, RealLeaf, ScalarArray, Updates
 from .._maths import abs_sq, floor_eps, safe_sqrt, squarable
+from .._trees.map import map_leaves, zeros_like
+from .._trees.precision import step_dtype
+from .._types import Leaf, Params, RealLeaf, ScalarArray, Updates
 
 
 def _adadelta(

@@ -11,10 +11,10 @@ from jax.typing import ArrayLike, DTypeLike
 
 from .._core.contract import GradientTransformation
 from .._core.fields import Decay
-from .._core.precision import step_dtype
-from .._core.tree import map_leaves, scaled
-from .._core.types import Count, Params, ScalarArray, Updates
 from .._maths import bias_weight, safe_increment
+from .._trees.map import map_leaves, scaled
+from .._trees.precision import step_dtype
+from .._types import Count, Params, ScalarArray, Updates
 
 
 @functools.partial(jax.jit, static_argnames="dtype", inline=True)

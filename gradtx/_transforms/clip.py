@@ -7,13 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._core.checks import checked_leaves
 from .._core.contract import EmptyState, Stateless
 from .._core.fields import Positive
-from .._core.tree import map_leaves
-from .._core.types import Leaf, Params, ScalarArray, Updates
 from .._maths import abs_sq, safe_divisor, safe_sqrt
-from .._vectors import map_reduce, tree_vdot
+from .._trees.checks import checked_leaves
+from .._trees.map import map_leaves
+from .._trees.vectors import map_reduce, tree_vdot
+from .._types import Leaf, Params, ScalarArray, Updates
 
 _SMALL = 2**14
 """Entries of a leaf that a copy may be made of: 300 of them are 20 MB."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .._core.contract import EmptyState, Stateless
-from .._core.types import Params, Updates
+from .._types import Params, Updates
 
 
 class stateless(Stateless):

@@ -14,7 +14,7 @@ from .._core.contract import GradientTransformation
 from .._core.data import PyTreeNode
 from .._core.fields import Convert
 from .._core.schedule import Schedule
-from .._core.types import Params, PyTree
+from .._types import Params, PyTree
 
 
 class by_rank(PyTreeNode):

@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from .._core.checks import check_rank, checked_leaves
 from .._core.contract import EmptyState, GradientTransformation, Stateless
 from .._core.fields import Scalar
-from .._core.precision import step_dtype
 from .._core.schedule import LearningRate, ScalarOrSchedule, Schedule, value_at
-from .._core.tree import map_leaves, scaled
-from .._core.types import Count, Leaf, Params, ScalarArray, Updates
 from .._maths import safe_increment
+from .._trees.checks import check_rank, checked_leaves
+from .._trees.map import map_leaves, scaled
+from .._trees.precision import step_dtype
+from .._types import Count, Leaf, Params, ScalarArray, Updates
 
 
 def _zero(updates: Leaf) -> Leaf:

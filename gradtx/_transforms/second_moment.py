@@ -12,10 +12,10 @@ from jax.typing import ArrayLike, DTypeLike
 
 from .._core.contract import GradientTransformation
 from .._core.fields import Decay, NonNegative
-from .._core.precision import scalar, step_dtype
-from .._core.tree import map_leaves, zeros_like
-from .._core.types import Count, Leaf, Params, RealLeaf, ScalarArray, Updates
 from .._maths import abs_sq, bias_weight, floor_eps, safe_increment, safe_sqrt, squarable
+from .._trees.map import map_leaves, zeros_like
+from .._trees.precision import scalar, step_dtype
+from .._types import Count, Leaf, Params, RealLeaf, ScalarArray, Updates
 
 
 def _root(square: RealLeaf, eps: ScalarArray, *, eps_in_sqrt: bool) -> RealLeaf:

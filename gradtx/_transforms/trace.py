@@ -11,10 +11,10 @@ from jax.typing import ArrayLike, DTypeLike
 
 from .._core.contract import GradientTransformation
 from .._core.fields import Decay, DType, SumDecay
-from .._core.precision import step_dtype
-from .._core.tree import map_leaves, zeros_like
-from .._core.types import Count, Leaf, Params, ScalarArray, Updates
 from .._maths import bias_weight, safe_increment
+from .._trees.map import map_leaves, zeros_like
+from .._trees.precision import step_dtype
+from .._types import Count, Leaf, Params, ScalarArray, Updates
 
 
 def _trace(updates: Leaf, trace: Leaf, decay: ScalarArray, *, nesterov: bool) -> tuple[Leaf, Leaf]:

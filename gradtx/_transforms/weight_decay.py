@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 from .._core.contract import GradientTransformation
 from .._core.fields import Range
-from .._core.precision import step_dtype
 from .._core.schedule import ScalarOrSchedule, value_at
-from .._core.tree import map_leaves
-from .._core.types import Count, Leaf, Params, PyTree, ScalarArray, Updates
 from .._maths import safe_increment
+from .._trees.map import map_leaves
+from .._trees.precision import step_dtype
+from .._types import Count, Leaf, Params, PyTree, ScalarArray, Updates
 from .masks import Mask, selected
 
 WeightDecay: TypeAlias = Annotated[ScalarOrSchedule, "data", Range("a finite number >= 0", low=0.0)]

@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._core.checks import aligned
-from .._core.precision import scalar
-from .._core.tree import Kernel, map_rows
-from .._core.types import PyTree
+from .._trees.checks import aligned
+from .._trees.map import Kernel, map_rows
+from .._trees.precision import scalar
+from .._types import PyTree
 
 
 def map_network(

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from .._core.chain import chain
-from .._core.checks import check_real
 from .._core.contract import GradientTransformation, Recipe
 from .._core.fields import AtLeastOne, Weights
 from .._core.schedule import LearningRate
-from .._core.types import Params, PyTree, RealLeaf, Updates
 from .._transforms.scale import scale_by_learning_rate
-from .._vectors import leading_zeros
+from .._trees.checks import check_real
+from .._trees.vectors import leading_zeros
+from .._types import Params, PyTree, RealLeaf, Updates
 from ._lift import map_network
 from ._network import WHY_REAL, Shapes, check_single, check_weights, dense, random_kernel
 

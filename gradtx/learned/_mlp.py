@@ -14,16 +14,16 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from .._core.chain import chain
-from .._core.checks import check_real
 from .._core.contract import GradientTransformation, Recipe
 from .._core.fields import AtLeastOne, Weights
-from .._core.precision import step_dtype
 from .._core.schedule import LearningRate
-from .._core.tree import zeros_like
-from .._core.types import Count, Params, PyTree, RealLeaf, Updates
 from .._maths import abs_sq, bias_weight, floor_eps, safe_increment, safe_sqrt, squarable
 from .._transforms.scale import scale_by_learning_rate
-from .._vectors import leading_zeros
+from .._trees.checks import check_real
+from .._trees.map import zeros_like
+from .._trees.precision import step_dtype
+from .._trees.vectors import leading_zeros
+from .._types import Count, Params, PyTree, RealLeaf, Updates
 from ._lift import map_network
 from ._network import WHY_REAL, Shapes, check_single, check_weights, dense, random_kernel
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
-from .._core.types import PyTree
+from .._types import PyTree
 
 Shapes: TypeAlias = Mapping[str, Any]
 """A tree of dicts whose leaves are shapes: what weights must look like."""

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from .._core.apply import apply_updates
 from .._core.contract import GradientTransformation, _Functions
 from .._core.paths import walk
-from .._core.types import OptState, Params, PyTree, Updates
+from .._trees.apply import apply_updates
+from .._types import OptState, Params, PyTree, Updates
 from .compare import LawBroken, expect_close
 from .program import Counted, Flow
 from .samples import cast, ramps, sample_params

@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from .._core.contract import GradientTransformation
-from .._core.types import Params, Updates
+from .._types import Params, Updates
 
 # These define the laws. A law's number is its place in the registry, and so follows from the order of the imports.
 # isort: off

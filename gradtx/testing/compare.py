@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._core.types import PyTree
+from .._types import PyTree
 
 
 class LawBroken(AssertionError):

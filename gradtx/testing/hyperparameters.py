@@ -12,7 +12,7 @@ import jax
 from .._core.contract import GradientTransformation, current
 from .._core.data import PyTreeNode, layout
 from .._core.paths import children, walk
-from .._core.types import OptState, Params, Updates
+from .._types import OptState, Params, Updates
 from .case import Case, law, works
 from .compare import LawBroken
 from .program import Flow, compilations

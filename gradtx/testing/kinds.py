@@ -10,7 +10,7 @@ from .._core.contract import GradientTransformation
 from .._core.data import layout
 from .._core.paths import children, walk
 from .._core.schedule import Schedule
-from .._core.types import OptState
+from .._types import OptState
 from .case import Case, law, names_path, works
 from .compare import LawBroken, expect_same_kind, is_float
 from .program import buffer_of

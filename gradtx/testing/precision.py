@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from .._core.apply import apply_updates
 from .._core.contract import GradientTransformation
-from .._core.types import OptState, Params, Updates
+from .._trees.apply import apply_updates
+from .._types import OptState, Params, Updates
 from .case import STEPS, Case, law, works
 from .compare import LawBroken, describe, expect_close, expect_finite, expect_same_kind, is_float
 from .program import Counted

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from .._core.apply import apply_updates
 from .._core.contract import GradientTransformation
-from .._core.types import OptState, Params, Updates
+from .._trees.apply import apply_updates
+from .._types import OptState, Params, Updates
 from .case import Case, law, works
 from .compare import LawBroken, expect_close, is_float, is_key
 from .program import Counted, compilations

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from .._core.types import Params, PyTree
+from .._types import Params, PyTree
 
 
 def ramp(shape: tuple[int, ...], dtype: DTypeLike, phase: float = 0.0) -> jax.Array:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from .._core.types import Params, PyTree
+from .._types import Params, PyTree
 from .case import Case, law, works
 from .compare import LawBroken
 from .samples import ramp

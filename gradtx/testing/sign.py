@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._core.contract import current
-from .._core.types import PyTree
+from .._types import PyTree
 from .case import STEPS, Case, law, works
 from .compare import LawBroken, as_numbers, is_float
 from .samples import ramp, scaled

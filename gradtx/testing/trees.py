@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from .._core.types import Params, PyTree
+from .._types import Params, PyTree
 from .case import Case, law, names_path, works
 from .compare import LawBroken, as_numbers, expect_same_kind, is_float
 from .hyperparameters import unused

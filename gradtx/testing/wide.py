@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._core.types import OptState, Params, PyTree, Updates
+from .._types import OptState, Params, PyTree, Updates
 from .case import Case, names_dtype, works
 from .compare import LawBroken, as_numbers, expect_close, expect_finite, expect_same_kind, is_float
 from .program import Counted

@@ -20,9 +20,9 @@ from jax.core import Tracer
 from jax.experimental.shard_alike import shard_alike
 from jax.typing import ArrayLike, DTypeLike
 
+from .._types import Params, PyTree
 from .checks import Kind, aligned, check_rank, check_real, checked_leaves
 from .precision import compute_dtype, in_precision, kernel_dtype, real_dtype, scalar
-from .types import Params, PyTree
 
 Kernel = Callable[..., Any]
 Flags = tuple[tuple[str, Any], ...]

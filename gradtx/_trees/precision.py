@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from .types import PyTree
+from .._types import PyTree
 
 _DOUBLE = frozenset(np.dtype(t) for t in ("float64", "complex128"))
 

@@ -2,8 +2,8 @@
 
 import jax
 
-from .tree import map_leaves
-from .types import Params, Updates
+from .._types import Params, Updates
+from .map import map_leaves
 
 
 def _add(params: jax.Array, updates: jax.Array) -> jax.Array:

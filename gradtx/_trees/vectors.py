@@ -11,11 +11,11 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from ._core.checks import aligned, checked_leaves
-from ._core.precision import in_precision, kernel_dtype, step_dtype
-from ._core.tree import Kernel, map_leaves, scaled, sharded_as, zeros_like
-from ._core.types import Leaf, Params, PyTree, ScalarArray
-from ._maths import safe_divisor, safe_sqrt
+from .._maths import safe_divisor, safe_sqrt
+from .._types import Leaf, Params, PyTree, ScalarArray
+from .checks import aligned, checked_leaves
+from .map import Kernel, map_leaves, scaled, sharded_as, zeros_like
+from .precision import in_precision, kernel_dtype, step_dtype
 
 
 def axpy(updates: jax.Array, other: jax.Array, factor: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .types import PyTree
+from .._types import PyTree
 
 
 @functools.lru_cache(maxsize=256)
