@@ -24,7 +24,7 @@ from ._trees.apply import apply_updates
 from ._trees.checks import checked_leaves
 from ._trees.precision import cast_like, scalar, step_dtype
 from ._trees.vectors import max_abs
-from ._types import Count, OptState, Params, ScalarArray, Updates
+from ._types import Count, OptState, Params, PyTree, ScalarArray, Updates
 
 Objective: TypeAlias = Callable[..., jax.Array]
 Programs: TypeAlias = tuple[Program, ...]
@@ -188,13 +188,13 @@ def _minimize(
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _minimum(programs: Programs, params: Params, value: ScalarArray, given: Any) -> tuple[Params, ScalarArray]:
+def _minimum(programs: Programs, params: Params, value: ScalarArray, given: PyTree) -> tuple[Params, ScalarArray]:
     """Both as they are, with the derivatives of a minimum by what is given."""
     return params, value
 
 
 @_minimum.defjvp
-def _minimum_jvp(programs: Programs, primals: Any, tangents: Any) -> Any:
+def _minimum_jvp(programs: Programs, primals: PyTree, tangents: PyTree) -> Any:
     given = primals[2]
     params, value = _minimum(programs, *primals)  # which has derivatives itself, for second ones
     objective = partial(_objective, programs)

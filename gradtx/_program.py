@@ -15,6 +15,8 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
+from ._types import Params, PyTree
+
 
 class Program:
     """A traced function, to be called with its constants: `program(constants, *args)`. Equal if its text is."""
@@ -24,7 +26,7 @@ class Program:
     def __init__(self, jaxpr: Jaxpr, out_tree: Any, key: object):
         self.jaxpr, self.out_tree, self.key = jaxpr, out_tree, key
 
-    def __call__(self, constants: Sequence[Any], *args: Any) -> Any:
+    def __call__(self, constants: Sequence[Any], *args: PyTree) -> Any:
         """What the function returns, for arguments of the structure that it was traced with."""
         run = jaxpr_as_fun(ClosedJaxpr(self.jaxpr, list(constants)))
         return self.out_tree.unflatten(run(*jax.tree.leaves(args)))
@@ -36,7 +38,7 @@ class Program:
         return hash((self.key, self.out_tree))
 
 
-def traced(function: Callable[..., Any], *args: Any) -> tuple[Program, list[Any], Any]:
+def traced(function: Callable[..., Any], *args: PyTree) -> tuple[Program, list[Any], Any]:
     """The function as a program, what it has closed over, and the shapes that it returns."""
     # A wrapper that JAX has not seen before: it would not trace the function itself twice, and must hash it.
     closed, shapes = jax.make_jaxpr(lambda *args: function(*args), return_shape=True)(*args)
@@ -44,7 +46,7 @@ def traced(function: Callable[..., Any], *args: Any) -> tuple[Program, list[Any]
     return program, closed.consts, shapes
 
 
-def _key(closed: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> object:
+def _key(closed: ClosedJaxpr, function: Callable[..., Any], args: tuple[PyTree, ...]) -> object:
     """What equal programs share: their text; where that says too little, an object that equals no other."""
     text = str(closed)
     if "custom_jvp_call" in text or "custom_vjp_call" in text:
@@ -63,13 +65,13 @@ def _key(closed: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> ob
 def _derivatives(function: Callable[..., Any]) -> list[Callable[..., Any]]:
     """The first and second derivative by the first argument."""
 
-    def total(*args: Any) -> Any:
+    def total(*args: PyTree) -> Any:
         leaves = jax.tree.leaves(function(*args))
         return sum((leaf.sum().real for leaf in leaves if jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact)), 0.0)
 
     gradient = jax.grad(lambda *args: total(*args))
 
-    def curvature(params: Any, *rest: Any) -> Any:
+    def curvature(params: Params, *rest: PyTree) -> Any:
         return jax.jvp(lambda p: gradient(p, *rest), (params,), (params,))[1]
 
     return [gradient, curvature]

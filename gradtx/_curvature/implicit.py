@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +19,7 @@ RESIDUAL = 10
 """The residual that is small enough, in roundings of the right side."""
 
 
-def minimum_tangent(objective: Callable[..., jax.Array], params: Params, given: Any, tangent: Any) -> Params:
+def minimum_tangent(objective: Callable[..., jax.Array], params: Params, given: PyTree, tangent: PyTree) -> Params:
     r"""How a minimum moves when what is `given` to the objective moves along its `tangent`.
 
     By the implicit function theorem, from $\nabla_\theta f(\theta^*(a), a) = 0$,
@@ -42,7 +41,7 @@ def minimum_tangent(objective: Callable[..., jax.Array], params: Params, given: 
     here = _as_real(wide)
     count, dtype = sum(leaf.size for leaf in jax.tree.leaves(here)), step_dtype(wide)
 
-    def gradient(real: PyTree, given: Any) -> PyTree:
+    def gradient(real: PyTree, given: PyTree) -> PyTree:
         at = _as_like(real, wide)
         return _as_real(value_and_gradient(on_widened(lambda p: objective(p, given), params))(at)[1])
 
