@@ -74,7 +74,7 @@ class keras_adam(gradtx.GradientTransformation):
         return KerasAdamState(jnp.zeros([], jnp.int32), gradtx.zeros_like(params), gradtx.zeros_like(params))
 
     def update(self, updates: Any, state: KerasAdamState, params: Any = None) -> tuple[Any, KerasAdamState]:
-        trees, count = {"updates": updates, "mu": state.mu, "nu": state.nu}, state.count + 1
+        trees, count = {"updates": updates, "mu": state.mu, "nu": state.nu}, gradtx.safe_increment(state.count)
         updates, mu, nu = gradtx.map_leaves(
             _keras_adam, trees, learning_rate=self.learning_rate, b1=self.b1, b2=self.b2, eps=self.eps, count=count
         )
