@@ -49,7 +49,7 @@ def _keras_adam(
 ) -> Any:
     rate = learning_rate * jnp.sqrt(1 - b2**count) / (1 - b1**count)
     mu = b1 * mu + (1 - b1) * updates
-    nu = b2 * nu + (1 - b2) * updates * updates
+    nu = b2 * nu + (1 - b2) * jnp.real(updates * jnp.conj(updates))
     # Hypergradients: the root has no derivative at 0, where an entry never had a gradient.
     root = jnp.where(nu > 0, jnp.sqrt(jnp.where(nu > 0, nu, 1.0)), 0.0)
     return -rate * mu / (root + eps), mu, nu
@@ -71,7 +71,8 @@ class keras_adam(gradtx.GradientTransformation):
     eps: NonNegative = 1e-7
 
     def init(self, params: Any) -> KerasAdamState:
-        return KerasAdamState(jnp.zeros([], jnp.int32), gradtx.zeros_like(params), gradtx.zeros_like(params))
+        nu = gradtx.zeros_like(params, real=True)
+        return KerasAdamState(jnp.zeros([], jnp.int32), gradtx.zeros_like(params), nu)
 
     def update(self, updates: Any, state: KerasAdamState, params: Any = None) -> tuple[Any, KerasAdamState]:
         trees, count = {"updates": updates, "mu": state.mu, "nu": state.nu}, gradtx.safe_increment(state.count)
