@@ -105,10 +105,15 @@ def by_gradtx(
     limits: Limits = LIMITS,
 ) -> Solver:
     """`gradtx.minimize`. `fun`: in place of the problem's function."""
-    function, args = fun or problem.function, _args(problem)
+    function, args, start = fun or problem.function, _args(problem), _start(problem)
+
+    # Compiled as optax's loop is: a call of `minimize` by itself traces the objective, which takes a millisecond.
+    @jax.jit
+    def minimized(start: Any, args: Any, tx: Any) -> Any:
+        return gradtx.minimize(function, start, tx, args=args, max_steps=limits.steps, tol=limits.tol)
 
     def solve() -> Solution:
-        found = gradtx.minimize(function, _start(problem), tx, args=args, max_steps=limits.steps, tol=limits.tol)
+        found = minimized(start, args, tx)
         evaluations = int(found.evaluations) + 2 * int(getattr(found.state[0], "hvps", 0))
         return Solution(found.params, evaluations, _steepest(found.grad))
 

@@ -62,7 +62,7 @@ def from_config(config: Any) -> Any:
     if not _is_node(config):
         raise ValueError(f"from_config takes a dict with `name` and `arguments`, got {_brief(config)}")
     version = config.get("version", VERSION)
-    if version != VERSION:
+    if version != VERSION or isinstance(version, bool):
         raise ValueError(f"config.version is {_brief(version)}, this gradtx reads version {VERSION}")
     return _read({key: value for key, value in config.items() if key != "version"}, "config")
 
@@ -103,6 +103,10 @@ def _write(value: Any, where: str) -> Any:
         items = [_write(item, f"{where}[{i}]") for i, item in enumerate(value)]
         return {"$list": items} if type(value) is list else items
     if isinstance(value, dict) and all(type(key) is str for key in value):
+        if _is_node(value) or any(key.startswith("$") for key in value):
+            raise TypeError(
+                f"{where}: a dict with the keys {', '.join(value)} cannot be saved: they have a meaning here"
+            )
         return {key: _write(item, f"{where}[{key!r}]") for key, item in value.items()}
     if callable(value):
         name = getattr(value, "__qualname__", type(value).__name__)

@@ -69,19 +69,6 @@ def abs_sq(x: jax.Array) -> jax.Array:
     return jnp.square(x)
 
 
-def squarable(x: jax.Array) -> jax.Array:
-    """`x`, with finite entries held where their squares, and a few of them, are finite: at 9e18 in float32.
-
-    A mean of squares that was infinite once is so for ever, and what is divided by its root stands still. It is the
-    gradient that is held and not its square alone, so that their ratio stays what it is. NaN and infinite entries come
-    through: they are to be seen.
-    """
-    if jnp.iscomplexobj(x):
-        return jax.lax.complex(squarable(x.real), squarable(x.imag))
-    most = 2.0 ** (jnp.finfo(x.dtype).maxexp // 2 - 1)
-    return jnp.where(jnp.isinf(x), x, jnp.clip(x, -most, most))
-
-
 def bias_weight(decay: ArrayLike, count: Count, dtype: DTypeLike) -> jax.Array:
     r"""$1 - \rho^t$, the weight that a decaying average has gathered after `count` updates; a scalar of `dtype`.
 

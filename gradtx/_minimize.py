@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from ._core.chain import chain
 from ._core.contract import GradientTransformation
@@ -60,6 +61,8 @@ class Reason(MessageEnum):
     UNBOUNDED = 6, "the objective fell as steeply as at first as far as the line search could look"
 
 
+MOST_STEPS = np.iinfo(np.int32).max
+"""Steps are counted in 32 bits."""
 _BY_OUTCOME = {
     Outcome.FAILED: Reason.FAILED,
     Outcome.NO_DESCENT: Reason.NO_DESCENT,
@@ -92,8 +95,8 @@ def minimize(
     tx: GradientTransformation | tuple[Callable[..., Any], ...],
     *,
     args: tuple[Any, ...] = (),
-    max_steps: int | jax.Array = 1000,
-    tol: float | jax.Array = 1e-5,
+    max_steps: ArrayLike = 1000,
+    tol: ArrayLike = 1e-5,
 ) -> MinimizeResult:
     """Take steps until the gradient is small, nothing more can be gained, or `max_steps` are taken.
 
@@ -105,7 +108,7 @@ def minimize(
 
     Derivatives of `params` and `value` are those of the minimum as a function of `args`, in forward and reverse mode,
     by one linear system with the Hessian; they do not depend on the start, `tx` or `tol`, and are of no use where
-    nothing has converged.
+    nothing has converged. (Inside `jax.shard_map` in forward mode only.)
 
     >>> import jax.numpy as jnp, gradtx
     >>> found = gradtx.minimize(lambda x: jnp.sum((x - 3.0) ** 2), jnp.zeros(2), gradtx.lbfgs())
@@ -115,7 +118,8 @@ def minimize(
     Args:
         fun: A pure function `(params, *args) -> value`, real and differentiable; or a `CompositeLoss`.
         params: Where to begin: a tree of floating arrays.
-        tx: Any transformation, or a pair of functions such as optax's. It gets `value`, `grad` and `value_fn` as extra
+        tx: Any transformation, or a pair of functions such as optax's, which is told from others by its identity: make
+            it once. It gets `value`, `grad` and `value_fn` as extra
             arguments; for a `CompositeLoss` also `outputs_fn` and `loss_fn`.
         args: What else `fun` takes (data).
         max_steps: How many at most.
@@ -131,10 +135,11 @@ def minimize(
     whole = tx if isinstance(tx, GradientTransformation) else chain(tx)
     programs, constants = _traced(fun, params, args)
     found = compiled(_minimize, *programs)
-    return found(constants, params, whole, args, jnp.asarray(max_steps, jnp.int32), jnp.asarray(tol))
+    most = max_steps if isinstance(max_steps, Tracer) else min(int(cast(int, max_steps)), MOST_STEPS)
+    return found(constants, params, whole, args, jnp.asarray(most, jnp.int32), jnp.asarray(tol))
 
 
-def _check(fun: Objective, args: tuple[Any, ...], max_steps: int | jax.Array, tol: float | jax.Array) -> None:
+def _check(fun: object, args: object, max_steps: Any, tol: Any) -> None:
     if not callable(fun):
         raise TypeError(f"minimize: fun must be a function (params, *args) -> value, got {fun!r}")
     if not isinstance(args, tuple):
@@ -145,11 +150,14 @@ def _check(fun: Objective, args: tuple[Any, ...], max_steps: int | jax.Array, to
                 f"minimize: {name} has shape {np.shape(value)}, expected one number; for several at once, map over it "
                 "with jax.vmap"
             )
+    for name, value in (("max_steps", max_steps), ("tol", tol)):
+        if isinstance(value, bool) or not (isinstance(value, (int, float, complex)) or hasattr(value, "dtype")):
+            raise TypeError(f"minimize: {name} must be a number, got {value!r}")
     if not jnp.issubdtype(jnp.result_type(max_steps), jnp.integer):
         raise TypeError(f"minimize: max_steps must be a whole number, got {max_steps!r}")
     if not isinstance(max_steps, Tracer) and max_steps < 0:
         raise ValueError(f"minimize: max_steps must be at least 0, got {max_steps!r}")
-    if isinstance(tol, (str, bytes, complex)) or jnp.issubdtype(jnp.result_type(tol), jnp.complexfloating):
+    if jnp.issubdtype(jnp.result_type(tol), jnp.complexfloating):
         raise TypeError(f"minimize: tol must be a real number, got {tol!r}")
     if not isinstance(tol, Tracer) and not tol >= 0:  # NaN is not either
         raise ValueError(f"minimize: tol must be at least 0, got {tol!r}")

@@ -39,8 +39,8 @@ def solve(product: MatrixVectorProduct, target: PyTree, rtol: ScalarArray, max_c
 
     Every step lowers x'Ax / 2 - x'target. A direction of negative curvature is the last one; along it x goes as far as
     the curvature's absolute value says, for which the model falls faster than along one of positive curvature. So
-    x'target is positive: for Newton's method minus x is a descent direction. A direction of no curvature, or NaN, gives
-    no length; if it is the first, x is the target itself.
+    x'target is positive, and for Newton's method minus x is a descent direction. A direction of no curvature, or NaN,
+    gives no length; if it is the first, x is the target itself.
     Derivatives are those of the exact solution, by systems with A that are solved as roughly as this one.
 
     Args:

@@ -36,7 +36,7 @@ scipy's `_zoom` (optimize/_linesearch.py) has 0.1 for quadratic and 0.2 for cubi
 
 FAR = 1e6
 """An objective that is as steep as at first so many first steps away is taken for unbounded. Ours: the default search
-gets 1e13 first steps far, and curvature that has not shown until then is none."""
+gets 4e12 first steps far, and curvature that has not shown until then is none."""
 
 GuessStrategy: TypeAlias = Literal["keep", "one"]
 CurvatureTolerance: TypeAlias = Annotated[Number, "data", OrInfinite("a number >= 0, or infinity", low=0.0)]
@@ -213,7 +213,8 @@ class scale_by_zoom_linesearch(GradientTransformation):
                 trial = jnp.minimum(trial, rules.max_learning_rate)
             is_over |= now.evaluations + 1 >= self.max_linesearch_steps
             # A step that has decreased the objective is one, whether or not there is a minimum in sight.
-            falls_on = ~is_limited & (best.slope <= start.slope) & (best.step >= FAR * first)
+            is_far = ~is_limited & (best.step >= FAR * first)
+            falls_on = is_far & (best.slope <= start.slope) & (best.value < start.value)
             gained = jnp.where(falls_on, Outcome.UNBOUNDED, Outcome.DECREASED)
             ended = jnp.where(is_over, jnp.where(best.step > 0, gained, Outcome.FAILED), Outcome.SEARCHING)
             return Verdict(is_low, trial, jnp.where(is_flat, Outcome.WOLFE, ended), high)

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from .._core.contract import GradientTransformation
 from .._core.fields import Decay, NonNegative
-from .._maths import abs_sq, floor_eps, safe_sqrt, squarable
+from .._maths import abs_sq, floor_eps, safe_sqrt
 from .._trees.map import map_leaves, zeros_like
 from .._trees.precision import step_dtype
 from .._types import Leaf, Params, RealLeaf, ScalarArray, Updates
@@ -26,7 +26,6 @@ def _adadelta(
     eps: ScalarArray,
     divisor_eps: ScalarArray,
 ) -> tuple[Leaf, RealLeaf, RealLeaf]:
-    updates = squarable(updates)
     e_g = rho * e_g + gain * abs_sq(updates)
     # One root of the ratio, which keeps the compiled step from storing two.
     updates = safe_sqrt((e_x + eps) / (e_g + divisor_eps)) * updates
@@ -59,7 +58,7 @@ class scale_by_adadelta(GradientTransformation):
     State: `e_g` and `e_x`, like `params` (float32 for half-precision, real for complex params): two copies.
     Units: the parameter's, by way of eps: the first step is about $\sqrt{\epsilon/(1-\rho)}$. Keeps the
     gradient's sign.
-    A finite entry of which the square is not (9e18 and more in float32) counts as 9e18.
+    Where a square overflows (from 2e19 on in float32), its mean is infinite and updates are 0 from then on.
 
     Args:
         rho: Decay of both means, in [0, 1). Per step.

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from .._core.contract import GradientTransformation
 from .._core.fields import Decay, DType, NonNegative
-from .._maths import abs_sq, bias_weight, floor_eps, safe_increment, safe_sqrt, squarable
+from .._maths import abs_sq, bias_weight, floor_eps, safe_increment, safe_sqrt
 from .._trees.map import map_leaves, zeros_like
 from .._trees.precision import step_dtype
 from .._types import Count, Leaf, Params, RealLeaf, ScalarArray, Updates
@@ -34,7 +34,6 @@ def _adam(
     *,
     nesterov: bool,
 ) -> tuple[Leaf, Leaf, RealLeaf]:
-    updates = squarable(updates)
     mu = b1 * mu + mu_gain * updates
     nu = b2 * nu + nu_gain * abs_sq(updates)
     mu_hat = b1 * mu * mu_scale_next + mu_gain * updates * mu_scale if nesterov else mu * mu_scale
@@ -83,7 +82,7 @@ class scale_by_adam(GradientTransformation):
     State: `count`, int32; `mu` and `nu`, like `params` (float32 for half-precision; `nu` real for complex
     params): two copies.
     Units: $u_t$ has none; $|u_t|$ is about 1, exactly 1 at the first step if eps is small. Keeps the sign of $m_t$.
-    A finite entry of which the square is not (9e18 and more in float32) counts as 9e18.
+    Where a square overflows (from 2e19 on in float32), its mean is infinite and updates are 0 from then on.
 
     Args:
         b1: Decay of the mean gradient, in [0, 1). Per step.

@@ -40,10 +40,11 @@ def _shrink(updates: Leaf, norm: ScalarArray, max_norm: ScalarArray) -> Leaf:
 
 
 def global_norm(updates: Updates) -> jax.Array:
-    r"""$\sqrt{\sum |g|^2}$ over all leaves; float64 if a leaf is 64-bit, else float32. 0 for an empty tree.
+    r"""$\sqrt{\sum |g|^2}$ over all leaves; in float64 if one is float64 or complex128, else float32.
 
-    Entries may have any size: where squares leave the range of floats, they are summed again in another unit.
-    Infinite where an entry is, or where the norm itself is beyond the largest float; NaN where an entry is.
+    0 for an empty tree. Entries may have any size: where squares leave the range of floats, they are summed again in
+    another unit. Infinite where an entry is, or where the norm itself is beyond the largest float; NaN where an entry
+    is. Second derivatives are right for norms below the root of the largest float (2e19 in float32).
     """
     checked_leaves(updates, "updates")
     return _compiled_norm(updates)
@@ -109,7 +110,8 @@ class clip_by_global_norm(Stateless):
     $$u_t = g_t \min(1, c / \lVert g_t \rVert), \qquad \lVert g \rVert^2 = \textstyle\sum_{leaves} |g|^2$$
 
     State: `EmptyState()`. Units: as the gradient. Keeps its direction. A NaN or infinite gradient is not hidden.
-    Where the norm's reciprocal is no normal number (8e37 in float32), updates are 0.
+    Where the norm's reciprocal is no normal number (8e37 in float32), updates are 0. Derivatives are right for norms
+    below the root of the largest float (2e19 in float32).
 
     Args:
         max_norm: c > 0. Unit: gradient.

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from .._core.contract import GradientTransformation
 from .._core.fields import Decay, NonNegative
-from .._maths import abs_sq, bias_weight, floor_eps, safe_increment, safe_sqrt, squarable
+from .._maths import abs_sq, bias_weight, floor_eps, safe_increment, safe_sqrt
 from .._trees.map import map_leaves, zeros_like
 from .._trees.precision import scalar, step_dtype
 from .._types import Count, Leaf, Params, RealLeaf, ScalarArray, Updates
@@ -33,7 +33,6 @@ def _rms(
     *,
     eps_in_sqrt: bool,
 ) -> tuple[Leaf, RealLeaf]:
-    updates = squarable(updates)
     nu = decay * nu + gain * abs_sq(updates)
     return updates / _root(nu * scale, eps, eps_in_sqrt=eps_in_sqrt), nu
 
@@ -49,7 +48,6 @@ def _stddev(
     *,
     eps_in_sqrt: bool,
 ) -> tuple[Leaf, Leaf, RealLeaf]:
-    updates = squarable(updates)
     mu = decay * mu + gain * updates
     nu = decay * nu + gain * abs_sq(updates)
     # A difference of nearly equal numbers where the gradient hardly changes: rounding can make it negative, about
@@ -59,7 +57,6 @@ def _stddev(
 
 
 def _rss(updates: Leaf, sum_of_squares: RealLeaf, eps: ScalarArray, *, eps_in_sqrt: bool) -> tuple[Leaf, RealLeaf]:
-    updates = squarable(updates)
     sum_of_squares = sum_of_squares + abs_sq(updates)
     return updates / _root(sum_of_squares, eps, eps_in_sqrt=eps_in_sqrt), sum_of_squares
 
@@ -134,7 +131,7 @@ class scale_by_rms(GradientTransformation):
     State: `nu`, like `params` (float32 for half-precision, real for complex params): one copy; and `count`, int32,
     if `bias_correction`.
     Units: $u_t$ has none; $|u_t|$ is about 1, and $1/\sqrt{1-\rho}$ at the first step. Keeps the gradient's sign.
-    A finite entry of which the square is not (9e18 and more in float32) counts as 9e18.
+    Where a square overflows (from 2e19 on in float32), its mean is infinite and updates are 0 from then on.
 
     Args:
         decay: rho, in [0, 1). Per step.
@@ -187,7 +184,7 @@ class scale_by_stddev(GradientTransformation):
     `count`, int32, if `bias_correction`.
     Units: $u_t$ has none; $1/\sqrt{\rho(1-\rho)}$ at the first step. Keeps the gradient's sign. Where the gradient
     hardly changes, $u_t$ grows to $g_t/\sqrt\epsilon$; with `bias_correction` it is that at the first step.
-    A finite entry of which the square is not (9e18 and more in float32) counts as 9e18.
+    Where a square overflows (from 2e19 on in float32), its mean is infinite and updates are 0 from then on.
 
     Args:
         decay: rho, of both means, in [0, 1). Per step.
@@ -241,7 +238,7 @@ class scale_by_rss(GradientTransformation):
     State: `sum_of_squares`, like `params` (float32 for half-precision, real for complex params): one copy.
     Units: $u_t$ has none; $|u_t| \le 1$, falling as $1/\sqrt t$. Keeps the gradient's sign. Where every gradient
     was 0 the update is 0.
-    A finite entry of which the square is not (9e18 and more in float32) counts as 9e18.
+    Where a square overflows (from 2e19 on in float32), its mean is infinite and updates are 0 from then on.
 
     Args:
         initial_accumulator_value: G_0 >= 0. Unit: gradient squared. The paper has 0; at 0.1 the first steps of

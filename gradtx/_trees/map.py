@@ -16,8 +16,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jax.experimental.shard_alike import shard_alike
 from jax.typing import ArrayLike, DTypeLike
 
 from .._types import Params, PyTree
@@ -186,11 +184,6 @@ def scaled(updates: jax.Array, factor: jax.Array) -> jax.Array:
     return factor * updates
 
 
-def sharded_as(leaf: Any, zeros: jax.Array) -> jax.Array:
-    """`zeros`, sharded as `leaf` in a compiled function too, where a constant would lie on each device whole."""
-    return shard_alike(leaf, zeros)[1] if isinstance(leaf, Tracer) else zeros
-
-
 def zeros_like(params: Params, dtype: DTypeLike | None = None, *, real: bool = False) -> PyTree:
     """A state leaf for each parameter: zeros of its shape and sharding, float32 for half precision.
 
@@ -208,6 +201,6 @@ def zeros_like(params: Params, dtype: DTypeLike | None = None, *, real: bool = F
 
     def zero(leaf: Any) -> jax.Array:
         own = compute_dtype(jnp.result_type(leaf)) if dtype is None else np.dtype(dtype)
-        return sharded_as(leaf, jnp.zeros_like(leaf, dtype=real_dtype(own) if real else own))
+        return jnp.zeros_like(leaf, dtype=real_dtype(own) if real else own)
 
     return jax.tree.structure(params).unflatten(map(zero, checked_leaves(params, "params")))

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from .._maths import safe_divisor, safe_sqrt
 from .._types import Leaf, Params, PyTree, ScalarArray
 from .checks import aligned, checked_leaves
-from .map import Kernel, map_leaves, scaled, sharded_as, zeros_like
+from .map import Kernel, map_leaves, scaled, zeros_like
 from .precision import in_precision, kernel_dtype, step_dtype
 
 
@@ -63,14 +62,7 @@ def _vdot(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def leading_zeros(params: Params, size: int) -> PyTree:
     """`size` numbers of state for each entry of a parameter: zeros as of `zeros_like`, behind an axis of that size."""
-
-    def behind(leaf: jax.Array) -> jax.Array:
-        return jnp.broadcast_to(leaf[None], (size, *leaf.shape))
-
-    def zeros(leaf: Any, zero: jax.Array) -> jax.Array:
-        return sharded_as(behind(leaf) if isinstance(leaf, Tracer) else leaf, behind(zero))
-
-    return jax.tree.map(zeros, params, zeros_like(params))
+    return jax.tree.map(lambda p: jnp.broadcast_to(p[None], (size, *p.shape)), zeros_like(params))
 
 
 def present(tree: PyTree, updates: PyTree) -> PyTree:

@@ -17,7 +17,7 @@ from .._core.chain import chain
 from .._core.contract import GradientTransformation, Recipe
 from .._core.fields import AtLeastOne, Weights
 from .._core.schedule import LearningRate
-from .._maths import abs_sq, bias_weight, floor_eps, safe_increment, safe_sqrt, squarable
+from .._maths import abs_sq, bias_weight, floor_eps, safe_increment, safe_sqrt
 from .._transforms.scale import scale_by_learning_rate
 from .._trees.checks import check_real
 from .._trees.map import zeros_like
@@ -49,7 +49,6 @@ def _mlp(
     def along(vector: Float[Array, " averages"]) -> Float[Array, " averages ..."]:
         return vector.reshape(-1, *[1] * updates.ndim)
 
-    updates = squarable(updates)
     mu = along(step["decays"]) * mu + along(step["gains"]) * updates[None]
     nu = step["squares_decay"] * nu + step["squares_gain"] * abs_sq(updates)
     averages, root = along(step["scales"]) * mu, safe_sqrt(step["squares_scale"] * nu)[None]

@@ -1,5 +1,6 @@
 """L-BFGS, its line search and `minimize`: against scipy and optax, in closed form, and where there is no minimum."""
 
+import inspect
 from functools import partial
 from typing import Any
 
@@ -297,6 +298,9 @@ def test_a_state_can_be_donated(tx):
 
 REFUSED = {
     "a whole number": ({"fun": lambda x: jnp.argmax(x)}, TypeError, r"got int32\[\]; convert it to a float"),
+    "a string of steps": ({"max_steps": "3"}, TypeError, "max_steps must be a number, got '3'"),
+    "no tolerance": ({"tol": None}, TypeError, "tol must be a number, got None"),
+    "a flag for a tolerance": ({"tol": True}, TypeError, "tol must be a number, got True"),
     "half a step": ({"max_steps": jnp.float32(1.5)}, TypeError, "max_steps must be a whole number, got .*1.5"),
     "many tolerances": ({"tol": jnp.ones(2)}, ValueError, r"tol has shape \(2,\), expected one number; .* jax.vmap"),
     "a negative one": ({"tol": -1.0}, ValueError, "tol must be at least 0, got -1.0"),
@@ -309,4 +313,9 @@ REFUSED = {
 def test_what_minimize_refuses(name):
     wrong, error, message = REFUSED[name]
     with pytest.raises(error, match=message):
-        minimize(**({"fun": squares, "params": jnp.ones(3), "tx": lbfgs()} | wrong))
+        inspect.unwrap(minimize)(**({"fun": squares, "params": jnp.ones(3), "tx": lbfgs()} | wrong))
+
+
+@pytest.mark.parametrize("most", [2**31, 2**40, np.int64(2**33), np.uint32(2**32 - 1)])
+def test_more_steps_than_can_be_counted_are_all_that_can(most):
+    assert minimize(squares, jnp.ones(3), lbfgs(), max_steps=most).reason == Reason.CONVERGED

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import gradtx
 from gradtx import Reason, lbfgs, minimize
@@ -185,6 +185,51 @@ def test_an_objective_is_what_it_is_now() -> None:
             np.testing.assert_allclose(found.params, target, atol=1e-4, err_msg=name)
 
 
+def test_what_a_function_inside_has_closed_over_belongs_to_the_objective() -> None:
+    """It stays inside a traced function, whose text does not show it."""
+    for target in (3.0, 7.0):
+        data = jnp.full(3, target)
+        inner = jax.jit(lambda x, data=data: jnp.sum((x - data) ** 2))
+        closed = jax.jit(lambda x, data=data: x - data)
+        objectives = {
+            "jitted": inner,
+            "around a jitted one": lambda x, inner=inner: 1.0 * inner(x),
+            "in two parts": gradtx.CompositeLoss(closed, lambda out: jnp.sum(out**2)),
+        }
+        for name, objective in objectives.items():
+            np.testing.assert_allclose(minimize(objective, jnp.zeros(3), lbfgs()).params, target, 1e-5, err_msg=name)
+
+
+def test_callbacks_and_meshes_belong_to_a_program() -> None:
+    class Called:
+        def __init__(self, value: float) -> None:
+            self.value = np.float32(value)
+
+        def __call__(self, x: Any) -> Any:
+            return self.value
+
+        def __repr__(self) -> str:
+            return "Called()"
+
+    for value in (1.0, 2.0):
+        called, kind = Called(value), jax.ShapeDtypeStruct((), np.float32)
+
+        def objective(x: jax.Array, called: Any = called, kind: Any = kind) -> jax.Array:
+            return jnp.sum((x - jax.lax.stop_gradient(jax.pure_callback(called, kind, 0.0))) ** 2)
+
+        found = minimize(objective, jnp.zeros(2), gradtx.sgd(0.4), max_steps=30)
+        np.testing.assert_allclose(found.params, value, rtol=1e-4)
+    for devices in (jax.devices()[:2], jax.devices()[2:4]):
+        mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,), devices=devices)
+        spread = NamedSharding(mesh, PartitionSpec("d"))
+        x, target = jax.device_put((jnp.zeros(4), jnp.ones(4)), NamedSharding(mesh, PartitionSpec()))
+
+        def apart(x: jax.Array, target: jax.Array, spread: Any = spread) -> jax.Array:
+            return jnp.sum((x - jax.lax.with_sharding_constraint(target, spread)) ** 2)
+
+        np.testing.assert_allclose(minimize(apart, x, lbfgs(), args=(target,)).params, 1.0, rtol=1e-5)
+
+
 def test_equal_objectives_share_a_program() -> None:
     def compilations() -> int:
         before = len(seen)
@@ -211,6 +256,36 @@ def test_rules_for_derivatives_belong_to_a_program() -> None:
         found = minimize(lambda x: jnp.sum(identity(x)), jnp.ones(2), gradtx.sgd(0.1), max_steps=1)
         slopes.append(float(found.grad[0]))
     assert slopes == [1.0, -1.0]
+
+
+def test_rules_by_args_belong_to_a_program() -> None:
+    def slope(factor: float) -> jax.Array:
+        @jax.custom_jvp
+        def turned(a: jax.Array) -> jax.Array:
+            return a
+
+        turned.defjvp(lambda primals, tangents: (turned(primals[0]), factor * tangents[0]))
+
+        def objective(x: jax.Array, a: jax.Array) -> jax.Array:
+            return jnp.sum((x - turned(a)) ** 2)
+
+        return jax.grad(lambda a: minimize(objective, jnp.zeros(2), lbfgs(), args=(a,)).params[0])(1.0)
+
+    assert [float(slope(factor)) for factor in (1.0, 5.0)] == [1.0, 5.0]
+
+
+def test_rules_with_constants_of_their_own() -> None:
+    height = jnp.zeros(3)
+    for target in (1.0, 2.0):
+
+        @jax.custom_vjp
+        def bowl(x: jax.Array) -> jax.Array:
+            return jnp.sum(x * x) + jnp.sum(height)
+
+        center = jnp.full(3, target)
+        bowl.defvjp(lambda x: (jnp.sum(x * x), x), lambda x, g, center=center: (g * (x - center),))
+        found = minimize(bowl, jnp.full(3, 5.0), gradtx.sgd(0.1))
+        np.testing.assert_allclose(found.params, target, rtol=1e-4)
 
 
 @pytest.mark.slow

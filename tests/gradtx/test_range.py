@@ -34,26 +34,20 @@ def path(tx, gradient, steps):
 
 
 @each_of_squares
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64])
-def test_one_gradient_whose_square_overflows(tx, dtype):
-    """It makes the first step of any large gradient, and no state is infinite."""
-    sizes = jnp.asarray([4e20, -3e38, 1e15], dtype)
-    updates, state = path(tx, sizes, 3)
-    assert all(np.all(np.isfinite(np.asarray(leaf, complex))) for leaf in jax.tree.leaves((updates, state)))
-    if isinstance(tx, gradtx.adadelta):
-        return  # its ratio of squares, eps / 2^126, is below the least float: such a step is 0
-    # A first step does not depend on the gradient's size; of the centered one, within rounding of a variance.
-    first = np.abs(np.asarray(updates[0], complex))
-    np.testing.assert_allclose(first, first[2], rtol=1e-2 if dtype == jnp.bfloat16 else 1e-5)
+def test_one_gradient_whose_square_overflows(tx):
+    """As in optax its entry stands still, and the state shows which; others go on."""
+    updates, state = path(tx, jnp.asarray([4e20, 1.0]), 3)
+    assert not np.any(updates[:, 0])
+    assert np.all(updates[:, 1])
+    assert any(np.array_equal(np.isinf(leaf), [True, False]) for leaf in jax.tree.leaves(state) if leaf.shape == (2,))
 
 
-@pytest.mark.parametrize("name", ["rmsprop", "adadelta"])
-def test_it_is_forgotten(name):
-    """A mean of squares decays by .9: from 2^126 to 1 in 830 steps."""
-    updates, _ = path(SQUARES[name], jnp.asarray([4e20, 1.0]), 1200)
-    assert abs(updates[100, 0]) < 1e-6 * abs(updates[100, 1])
-    # Adadelta's memory of its own steps is longer.
-    assert updates[-1, 0] == pytest.approx(float(updates[-1, 1]), rel=1e-3 if name == "rmsprop" else 0.5)
+@each_of_squares
+def test_clipping_in_front_of_squares_prevents_that(tx):
+    sizes = jnp.asarray([4e20, -3e38, 1e18])
+    updates, state = path(gradtx.chain(gradtx.clip(1e18), tx), sizes, 3)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((updates, state)))
+    np.testing.assert_array_equal(np.abs(updates[0]), np.abs(updates[0, 2]))
 
 
 @each_of_squares

@@ -84,15 +84,6 @@ def test_a_step_on_a_mesh_of_two_axes(row, mesh):
     assert_close(jax.tree.map(np.asarray, updates), moved, 1e-6)
 
 
-@pytest.mark.parametrize("name", ["adam-eps-root", "nag", "adagrad-from-0", "scale_by_lbfgs", "learned.scale_by_lstm"])
-def test_a_compiled_init(name, mesh):
-    """Zeros are a constant in a compiled function, which under automatic axes would lie on each device whole."""
-    tx, params = table.BY_NAME[name].make(), placed(mesh, values(1))
-    leaves, expected = jax.tree.leaves_with_path(jax.jit(tx.init)(params)), jax.tree.leaves(tx.init(params))
-    for (path, leaf), other in zip(leaves, expected, strict=True):
-        assert of_parameter(path) is None or leaf.sharding.is_equivalent_to(other.sharding, leaf.ndim), path
-
-
 @pytest.mark.parametrize("mesh", ["explicit"], indirect=True)
 def test_types_of_the_state_are_known_without_arrays(mesh):
     """Shardings are in the types, so `eval_shape` knows them; an automatic mesh leaves them to the compiler."""
