@@ -40,7 +40,9 @@ def test_help_is_about_the_class(thing):
     cls = thing if isinstance(thing, type) else type(thing)
     page = re.sub("\b.", "", pydoc.render_doc(thing))  # bold letters are struck twice
     assert (inspect.getdoc(cls) or "-").splitlines()[0] in page
-    assert f"{cls.__name__}{inspect.signature(cls)}" in page
+    # From Python 3.13 on each parameter has a line of its own.
+    shown = page[page.index(f"{cls.__name__}(") :]
+    assert all(f"{parameter}" in shown for parameter in inspect.signature(cls).parameters.values())
 
 
 @pytest.mark.parametrize("row", [row for row in TABLE if not row.holds_a_function], ids=lambda row: row.name)
