@@ -60,7 +60,7 @@ _compilations = 0
 def _listen() -> None:
     """Count compilations from now on; JAX reports the time of each."""
 
-    def report(event: str, duration_secs: float, **more: str | int) -> None:
+    def report(event: str, duration_secs: float | int, **more: object) -> None:
         global _compilations
         _compilations += "backend_compile" in event
 
