@@ -30,6 +30,8 @@ from ._types import Count, OptState, Params, PyTree, ScalarArray, Updates
 Objective: TypeAlias = Callable[..., jax.Array]
 Programs: TypeAlias = tuple[Program, ...]
 Constants: TypeAlias = list[list[Any]]
+Given: TypeAlias = tuple[Constants, tuple[Any, ...]]
+"""All that an objective depends on beside params: what it has closed over, and `args`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +138,7 @@ def minimize(
     programs, constants = _traced(fun, params, args)
     found = compiled(_minimize, *programs)
     most = max_steps if isinstance(max_steps, Tracer) else min(int(cast(int, max_steps)), MOST_STEPS)
-    return found(constants, params, whole, args, jnp.asarray(most, jnp.int32), jnp.asarray(tol))
+    return found((constants, args), params, whole, jnp.asarray(most, jnp.int32), jnp.asarray(tol))
 
 
 def _check(fun: object, args: object, max_steps: Any, tol: Any) -> None:
@@ -173,25 +175,17 @@ def _traced(fun: Objective, params: Params, args: tuple[Any, ...]) -> tuple[Prog
     return tuple(parts), constants
 
 
-def _objective(programs: Programs, params: Params, given: tuple[Constants, tuple[Any, ...]]) -> jax.Array:
+def _objective(programs: Programs, params: Params, given: Given) -> jax.Array:
     (constants, args), out = given, params
     for program, closed in zip(programs, constants, strict=True):
         out = program(closed, out, *args)
     return jnp.asarray(out)
 
 
-def _minimize(
-    programs: Programs,
-    constants: Constants,
-    params: Params,
-    tx: GradientTransformation,
-    args: tuple[Any, ...],
-    max_steps: jax.Array,
-    tol: jax.Array,
-) -> MinimizeResult:
-    """A minimum, found by a loop that is constant to derivatives, and then given the minimum's own."""
-    found = _loop(programs, *jax.lax.stop_gradient((constants, params, tx, args, max_steps, tol)))
-    at, value = _minimum(programs, found.params, found.value, (constants, args))
+def _minimize(programs: Programs, given: PyTree, *rest: PyTree) -> MinimizeResult:
+    """A minimum, found by `_loop`, which is constant to derivatives, and then given the minimum's own."""
+    found = _loop(programs, *jax.lax.stop_gradient((given, *rest)))
+    at, value = _minimum(programs, found.params, found.value, given)
     return found._replace(params=at, value=value)
 
 
@@ -213,20 +207,19 @@ def _minimum_jvp(programs: Programs, primals: PyTree, tangents: PyTree) -> Any:
 
 def _loop(
     programs: Programs,
-    constants: Constants,
+    given: Given,
     params: Params,
     tx: GradientTransformation,
-    args: tuple[Any, ...],
     max_steps: jax.Array,
     tol: jax.Array,
 ) -> MinimizeResult:
-    dtype, more = step_dtype(params), {}
+    dtype, more, (constants, args) = step_dtype(params), {}, given
     if len(programs) > 1:
         outputs, loss = (partial(*both) for both in zip(programs, constants, strict=True))
         more = {"outputs_fn": lambda params: outputs(params, *args), "loss_fn": lambda out: loss(out, *args)}
 
     def objective(params: Params) -> jax.Array:
-        return _objective(programs, params, (constants, args))
+        return _objective(programs, params, given)
 
     def evaluate(params: Params, state: OptState) -> tuple[jax.Array, Updates]:
         return value_and_gradient(objective)(tx.gradient_params(params, state))

@@ -31,7 +31,7 @@ PROBLEMS: Mapping[str, minima.Problem] = more_garbow_hillstrom.PROBLEMS | other_
 ITERATIONS = 2000
 TOLERANCES: Mapping[Precision, float] = {"float64": 1e-5, "float32": 1e-4}
 HIGHER: Mapping[Precision, float] = {"float64": 1e-3, "float32": 1e-2}
-"""How far a value may lie above the lowest that any method found: this, or this part of it where it is above 1."""
+"""Tolerance on a value above the lowest that any method found: absolute, and relative where that is above 1."""
 
 METHODS: Mapping[Method, Callable[[minima.Problem, minima.Limits], minima.Solver]] = {
     "lbfgs": lambda problem, limits: minima.by_gradtx(problem, gradtx.lbfgs(memory_size=minima.MEMORY), limits=limits),
@@ -199,7 +199,7 @@ def _mean_text(ratios: Mapping[str, float]) -> str:
 
 
 def _goals(rows: Sequence[Row]) -> list[Goal]:
-    """What the aim was on all problems. In place of a worst row: what is not solved, and where the ratio is largest."""
+    """Goals over all problems. In place of a worst row: what is not solved, and where the ratio is largest."""
     goals: list[Goal] = []
     for precision, bound in SOLVED.items():
         here = [row for row in rows if row.precision == precision and OURS in row.found]

@@ -107,10 +107,14 @@ class PyTreeNode:
 
     def _set_fields(self, **fields: Any) -> None:
         """Set the fields and validate them: what an `__init__` does whose parameters are others."""
-        values = {field.name: fields.get(field.name, field.default) for field in layout(type(self)).fields}
+        values, owner = {field.name: field.default for field in layout(type(self)).fields}, type(self).__name__
+        unknown = [name for name in fields if name not in values]
+        if unknown:
+            raise TypeError(f"{owner} has no field {unknown[0]!r}; it has {', '.join(values) or 'none'}")
+        values |= fields
         missing = [name for name, value in values.items() if value is dataclasses.MISSING]
         if missing:
-            raise TypeError(f"{type(self).__name__} needs the argument `{missing[0]}`")
+            raise TypeError(f"{owner} needs the argument `{missing[0]}`")
         self.__dict__.update(values)
         self.__post_init__()
 

@@ -72,6 +72,8 @@ class Schedule(PyTreeNode):
 
     def at(self, step: jax.Array) -> Number:
         """The value at a step, a float; the first update's is 0."""
+        if type(self)._value is not Schedule._value:
+            return self._value(Step.of(step, jnp.result_type(step)))
         raise NotImplementedError(f"{type(self).__name__} has no method `at(self, step)`")
 
     def _value(self, step: Step) -> Number:

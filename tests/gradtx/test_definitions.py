@@ -127,6 +127,10 @@ def test_a_constructor_of_ones_own() -> None:
         thresholds(1, wide=1.0)  # pyright: ignore[reportCallIssue]
     with pytest.raises(ValueError, match=r"thresholds: its __check_init__ takes no batch; write np.all"):
         thresholds(np.ones(2))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="thresholds has no field 'lower'; it has low, high"):
+        thresholds(1)._set_fields(low=1.0, lower=0.0)
+    with pytest.raises(TypeError, match="thresholds needs the argument `low`"):
+        thresholds(1)._set_fields(high=1.0)
     assert lazily() == lazily((1.0, 2.0))
     assert gradtx.from_config({"name": gradtx.to_config(lazily())["name"], "arguments": {}}) == lazily()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,11 @@ import pytest
 from jax.core import Tracer
 
 import gradtx
-from gradtx import Data, EmptyState, Scalar
+from gradtx import EmptyState, Scalar
 from gradtx.testing import LAWS, Case, LawBroken, check_transformation, law
 from gradtx.testing.case import registry
+
+from .right import NoiseState, noise
 
 
 def zeros(params: Any) -> Any:
@@ -200,42 +202,7 @@ def test_refusal_that_does_not_happen_is_caught() -> None:
         check_transformation(gradtx.scale(2.0), laws=["precision"], refuses=["complex"])
 
 
-class NoiseState(NamedTuple):
-    """State of `noisy`."""
-
-    key: Any
-
-
-def _add_noise(updates: Any, noise: Any, scale: Any) -> Any:
-    return updates + scale * noise
-
-
-class noisy(gradtx.GradientTransformation):
-    """Adds noise from a key that is a leaf of the transformation, and of the state."""
-
-    key: Data
-    scale: Scalar = 0.01
-
-    def init(self, params: Any) -> NoiseState:
-        return NoiseState(jnp.asarray(self.key))
-
-    def update(self, updates: Any, state: NoiseState, params: Any = None) -> Any:
-        key, now = jax.random.split(state.key)
-        leaves, structure = jax.tree.flatten(updates)
-        # Drawn in float32, so that all precisions have the same noise.
-        keys = jax.random.split(now, max(1, len(leaves)))
-        drawn = [jax.random.normal(k, leaf.shape, jnp.float32) for k, leaf in zip(keys, leaves, strict=False)]
-        reads = {"noise": structure.unflatten(drawn)}
-        return gradtx.map_leaves(_add_noise, {"updates": updates}, reads=reads, scale=self.scale), NoiseState(key)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey], ids=["typed", "raw"])
-def test_random_keys_pass(make):
-    check_transformation(noisy(make(0)))
-
-
-class reusing(noisy):
+class reusing(noise):
     """Draws the same each time, and its key depends on the program: the state is impure."""
 
     def update(self, updates: Any, state: NoiseState, params: Any = None) -> Any:

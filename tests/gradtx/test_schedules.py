@@ -312,3 +312,25 @@ def test_the_rate_of_a_step_and_current():
 def test_steps_beyond_32_bits(count: Any) -> None:
     schedule = gradtx.exponential_decay(1.0, 2.0**40, 0.5)
     assert float(schedule(count)) == pytest.approx(0.5 ** (int(count) / 2**40))
+
+
+def test_at_is_there_for_schedules_that_wrap_others() -> None:
+    """Whichever of its two forms a schedule is written in."""
+
+    class halved(gradtx.Schedule):
+        inner: gradtx.Schedule
+
+        def at(self, step: jax.Array) -> Any:
+            return self.inner.at(step) / 2
+
+    rates = (
+        gradtx.linear_schedule(1.0, 0.0, 10),
+        gradtx.exponential_decay(1.0, 10, 0.5, staircase=True),
+        gradtx.cosine_decay_schedule(1.0, 10),
+        gradtx.piecewise_constant_schedule(1.0, {3: 0.5}),
+        gradtx.join_schedules([gradtx.linear_schedule(1.0, 0.0, 4), 0.2], [4]),
+        gradtx.constant_schedule(0.3),
+    )
+    for rate in rates:
+        for count in (0, 3, 7, 20):
+            assert float(halved(rate)(count)) == pytest.approx(float(rate(count)) / 2, rel=1e-6)
