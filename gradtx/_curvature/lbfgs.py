@@ -64,7 +64,8 @@ class scale_by_lbfgs(GradientTransformation):
     Args:
         memory_size: Pairs that are kept, at least 1.
         scale_init_precond: Whether gamma is as above, and in the first step gives the gradient a length that fits the
-            parameters: at most 1 where they are near 1 (see `gradtx.lbfgs`); else gamma is 1.
+            parameters: at most 1, where that changes some parameter by a hundredth of itself, and at most ten times
+            the parameters' own; else gamma is 1.
 
     Raises:
         ValueError: if `memory_size` is less than 1.

@@ -69,7 +69,7 @@ class scale_by_stochastic_lbfgs(GradientTransformation):
     \langle s, \bar y \rangle \ge \tfrac14 \gamma \langle s, s \rangle$$
 
     with the largest such $\phi \le 1$. Then as `scale_by_lbfgs`, from $I / \gamma$. Before the first pair the gradient
-    is scaled to a length of at most 1.
+    has a length that fits the parameters, as in `scale_by_lbfgs`.
 
     A step of 1 is too long on mini-batches: the gradient's noise is multiplied by H too. Begin with a learning rate
     near 0.1, and let it fall.

@@ -38,7 +38,7 @@ class lbfgs(Recipe):
     Args:
         learning_rate: A factor before the line search, a number or a schedule; `None`: 1.
         memory_size: Pairs of differences that are kept, at least 1.
-        scale_init_precond: Whether the first direction is scaled to a length of at most 1.
+        scale_init_precond: Whether the first direction has a length that fits the parameters; see `scale_by_lbfgs`.
         linesearch: Scales the direction. The default: strong Wolfe with a first step of 1; `None`: no search, so that
             the learning rate alone says how far.
 
