@@ -41,12 +41,8 @@ def one_trace(case: Case) -> None:
             _compiles_once(case)
 
 
-def unused(case: Case) -> list[bool]:
-    """For each leaf of the transformation, whether nothing that it returns depends on it."""
-    return _idle(case, case.tx)
-
-
-def _idle(case: Case, tx: GradientTransformation) -> list[bool]:
+def unused(case: Case, tx: GradientTransformation) -> list[bool]:
+    """For each leaf of a transformation, whether nothing that it returns depends on it."""
     state, grads = jax.eval_shape(tx.init, case.params), case.gradients(0)
 
     def all_of_it(tx: GradientTransformation, state: OptState, params: Params, grads: Updates) -> Any:
@@ -71,11 +67,11 @@ def _switched(tx: GradientTransformation) -> Iterator[GradientTransformation]:
 
 
 def _each_has_a_part(case: Case) -> None:
-    idle = unused(case)
+    idle = unused(case, case.tx)
     for tx in _switched(case.tx) if any(idle) else ():
         if jax.tree.structure(jax.tree.leaves(tx)) == jax.tree.structure(jax.tree.leaves(case.tx)):
             # It may have a part in another mode only.
-            idle = [a and b for a, b in zip(idle, _idle(case, tx), strict=True)]
+            idle = [a and b for a, b in zip(idle, unused(case, tx), strict=True)]
     for nowhere, (path, _) in zip(idle, jax.tree.leaves_with_path(case.tx), strict=True):
         if nowhere:
             raise LawBroken(

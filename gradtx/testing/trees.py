@@ -123,7 +123,7 @@ def _no_batch(case: Case) -> None:
     if not numbers:
         case.note("that a batch of hyperparameters is refused holds vacuously: none is a number among the leaves")
         return
-    idle = unused(case)
+    idle = unused(case, case.tx)
     for i in numbers:
         if idle[i]:
             continue
