@@ -52,8 +52,6 @@ from ._transforms.second_moment import scale_by_rss as scale_by_rss
 from ._transforms.adadelta import scale_by_adadelta as scale_by_adadelta
 from ._transforms.adam import scale_by_adam as scale_by_adam
 from ._transforms.weight_decay import add_decayed_weights as add_decayed_weights
-from ._transforms.masks import by_path as by_path
-from ._transforms.masks import by_rank as by_rank
 from ._transforms.clip import clip as clip
 from ._transforms.clip import clip_by_global_norm as clip_by_global_norm
 from ._transforms.clip import global_norm as global_norm
@@ -62,6 +60,36 @@ from ._curvature.stochastic_lbfgs import scale_by_stochastic_lbfgs as scale_by_s
 from ._curvature.newton import scale_by_newton as scale_by_newton
 from ._curvature.newton_cg import scale_by_newton_cg as scale_by_newton_cg
 from ._curvature.gauss_newton import scale_by_gauss_newton_cg as scale_by_gauss_newton_cg
+
+# Groups
+
+from ._rules import by_path as by_path
+from ._rules import by_rank as by_rank
+from ._rules import by_rule as by_rule
+
+# Accumulation and guards
+
+# Averages
+
+# Where to differentiate
+
+# Corrections of updates
+
+# Constraints on parameters
+
+# Weight decay
+
+# Clipping and noise
+
+# Telemetry
+
+from ._report import report as report
+
+# Precision of the state
+
+# Sharded state
+
+# Sweeps
 
 # Minimising
 

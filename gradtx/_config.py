@@ -2,8 +2,8 @@
 
 One is `{"name": "gradtx.adam", "arguments": {"learning_rate": 0.001, ...}}`, with every argument, so that a default
 which changes later changes no saved run. Numbers, strings, bools, null, lists and dicts of strings stand for themselves
-(a tuple is a list, and a list `{"$list": ...}`); an array is `{"$array": ...}`, a dtype `{"$dtype": ...}`, a number
-that JSON has not `{"$float": "nan"}`.
+(a tuple is a list, and a list `{"$list": ...}`); an array is `{"$array": ...}`, a dtype `{"$dtype": ...}`, a
+regular expression `{"$regex": ...}`, a number that JSON has not `{"$float": "nan"}`.
 
 Reading looks names up among the classes that the program has defined: a file can import nothing, and runs nothing but
 their constructors, which check the arguments as they check any others.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import reprlib
 from typing import Any
 
@@ -99,6 +100,8 @@ def _write(value: Any, where: str) -> Any:
         return {"$array": encode_array(value, where)}
     if isinstance(value, np.dtype):
         return {"$dtype": value.name}
+    if isinstance(value, re.Pattern):
+        return {"$regex": value.pattern, "flags": value.flags}
     if type(value) in (list, tuple):
         items = [_write(item, f"{where}[{i}]") for i, item in enumerate(value)]
         return {"$list": items} if type(value) is list else items
@@ -156,13 +159,15 @@ def _read(value: object, where: str) -> Any:
         match value:
             case {"$array": array}:
                 return decode_array(array)
+            case {"$regex": str(pattern), "flags": int(flags)}:
+                return re.compile(pattern, flags)
             case {"$dtype": str(name)}:
                 return jnp.dtype(name)
             case {"$float": str(number)}:
                 return float(number)
             case {"$list": list(items)}:
                 return list(_read(items, where))
-    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError, re.error) as error:
         raise ValueError(f"{where}: {_brief(value)} is not what to_config writes: {error}") from None
     return {key: _read(item, f"{where}[{key!r}]") for key, item in value.items()}
 

@@ -24,7 +24,7 @@ class chain(GradientTransformation):
 
     Raises:
         ValueError: if more than one stage defines `gradient_params` (or `eval_params`), or one that defines
-            `gradient_params` is not the last.
+            `gradient_params`, or keeps track of the parameters (`average`), is not the last.
         TypeError: if an argument is not a pair.
     """
 
@@ -45,6 +45,13 @@ class chain(GradientTransformation):
                 raise ValueError(
                     f"{type(self).__name__}: stage {found[0]} defines gradient_params and must come last: a later "
                     "stage would change the step that its look-ahead point assumes"
+                )
+        for name, tx in list(zip(names, self.transforms, strict=True))[:-1]:
+            owner = tx._step_owner()
+            if owner:
+                raise ValueError(
+                    f"{type(self).__name__}: stage {name} ({owner}) keeps track of the parameters that its updates "
+                    "lead to, and must come last: a later stage would change them"
                 )
 
     def init(self, params: Params) -> OptState:

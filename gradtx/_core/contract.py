@@ -64,6 +64,8 @@ class GradientTransformation(PyTreeNode, _OptaxType):
     """
 
     describes = "a gradient transformation (a pair of init and update)"
+    _owns_step = False
+    """Whether its state follows the parameters, so that the updates which it returns have to be the step itself."""
 
     if TYPE_CHECKING:
 
@@ -139,6 +141,12 @@ class GradientTransformation(PyTreeNode, _OptaxType):
         own = getattr(type(self), method) is not getattr(GradientTransformation, method)
         return own or any(tx._defines(method) for _, tx, _ in self._inside(None))
 
+    def _step_owner(self) -> str | None:
+        """The name of this transformation, or of one inside it, that owns the step."""
+        if self._owns_step:
+            return type(self).__name__
+        return next(filter(None, (tx._step_owner() for _, tx, _ in self._inside(None))), None)
+
     def _delegate(self, method: str, params: Params, state: OptState) -> Params:
         defining = [(tx, part) for _, tx, part in self._inside(state) if tx._defines(method)]
         if len(defining) > 1:
@@ -169,6 +177,16 @@ class GradientTransformation(PyTreeNode, _OptaxType):
             return GradientTransformation(*value)
         init, update = getattr(value, "init", None), getattr(value, "update", None)
         return GradientTransformation(init, update) if callable(init) and callable(update) else None
+
+
+def refuse_step_owner(owner: str, inner: GradientTransformation) -> None:
+    """For wrappers that change the updates of what is inside. Raises ValueError if that owns the step."""
+    inside = inner._step_owner()
+    if inside:
+        raise ValueError(
+            f"{owner} changes the updates of {inside}, which keeps track of the parameters that they lead to. Put "
+            f"{inside} outside: {inside}({owner}(...))"
+        )
 
 
 GradientTransformationExtraArgs = GradientTransformation

@@ -9,6 +9,7 @@ import collections.abc
 import dataclasses
 import enum
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -77,7 +78,7 @@ def _inexact(value: DTypeLike | None) -> np.dtype | None:
 DType: TypeAlias = Annotated[DTypeLike | None, "static", Convert(_inexact)]
 Weights: TypeAlias = Annotated[PyTree, "data"]
 
-_STATIC_TYPES = (bool, int, str, bytes, enum.Enum, np.dtype, type)
+_STATIC_TYPES = (bool, int, str, bytes, re.Pattern, enum.Enum, np.dtype, type)
 _NUMBERS = (float, jax.Array, np.ndarray, np.floating, np.integer)
 _SEQUENCES = (list, tuple, collections.abc.Sequence)
 _MAPPINGS = (dict, collections.abc.Mapping)
@@ -173,6 +174,8 @@ def read(annotation: object, kind: Kind | None = None) -> Spec:
     if annotation is None or annotation is type(None):
         return Spec(optional=True)
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is re.Pattern:
+        return read(origin, kind)
     if origin is Annotated:
         marks: list[Any] = [part for part in parts[1:] if part in ("data", "static")]
         spec = read(parts[0], kind or (marks[0] if marks else None))

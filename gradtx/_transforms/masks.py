@@ -1,8 +1,7 @@
-"""Masks as data: rules that say which parameters a transformation applies to, and that a configuration can save."""
+"""Masks: which parameters a transformation applies to, as bools or as a rule."""
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
 
@@ -11,63 +10,9 @@ import numpy as np
 from jax.core import Tracer
 
 from .._core.contract import GradientTransformation
-from .._core.data import PyTreeNode
 from .._core.fields import Convert
 from .._core.schedule import Schedule
 from .._types import Params, PyTree
-
-
-class by_rank(PyTreeNode):
-    """Parameters with at least `min_rank` axes: 2 for kernels and not biases, scales or other vectors.
-
-    >>> import jax.numpy as jnp, gradtx
-    >>> gradtx.by_rank(2)({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
-    {'bias': False, 'kernel': True}
-
-    Args:
-        min_rank: The least number of axes.
-    """
-
-    min_rank: int
-
-    def __call__(self, params: Params) -> PyTree:
-        """A bool for each parameter."""
-        return jax.tree.map(lambda leaf: np.ndim(leaf) >= self.min_rank, params)
-
-
-class by_path(PyTreeNode):
-    """Parameters whose path matches one of some patterns, as of file names: `by_path("*/kernel", "head/*")`.
-
-    A path is its keys, names and positions, joined by `/`: `encoder/layers/0/kernel`.
-
-    >>> import jax.numpy as jnp, gradtx
-    >>> gradtx.by_path("*kernel")({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
-    {'bias': False, 'kernel': True}
-
-    Args:
-        patterns: With `*`, `?` and `[...]`; a `*` matches `/` too. Matching minds the case.
-    """
-
-    patterns: tuple[str, ...]
-
-    def __init__(self, *patterns: str) -> None:
-        self._set_fields(patterns=patterns)
-
-    def __check_init__(self) -> None:
-        for pattern in self.patterns:
-            if not isinstance(pattern, str):
-                raise TypeError(f"by_path: a pattern must be a str like '*/kernel', got {pattern!r}")
-
-    def __call__(self, params: Params) -> PyTree:
-        """A bool for each parameter."""
-        return jax.tree.map_with_path(lambda path, _: self._matches(path), params)
-
-    def _matches(self, path: tuple[Any, ...]) -> bool:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
-
-    def _shown(self) -> list[str]:
-        return [repr(pattern) for pattern in self.patterns]
 
 
 def _mask(value: Any) -> Any:

@@ -204,3 +204,23 @@ def zeros_like(params: Params, dtype: DTypeLike | None = None, *, real: bool = F
         return jnp.zeros_like(leaf, dtype=real_dtype(own) if real else own)
 
     return jax.tree.structure(params).unflatten(map(zero, checked_leaves(params, "params")))
+
+
+def copies_of(params: Params, dtype: DTypeLike | None = None) -> PyTree:
+    """A state leaf for each parameter: a copy of it, float32 for half precision, sharded as it.
+
+    Args:
+        params: Arrays or tracers.
+        dtype: In place of the parameter's own; its complex form for complex parameters.
+
+    Raises:
+        TypeError: if a leaf is not floating or complex; its path is named.
+    """
+
+    def copy(leaf: Any) -> jax.Array:
+        own = np.dtype(jnp.result_type(leaf))
+        kind = compute_dtype(own) if dtype is None else in_precision(own, np.dtype(dtype))
+        # Always a copy: a state and parameters that share a buffer cannot both be donated.
+        return jnp.array(leaf, dtype=kind, copy=True)
+
+    return jax.tree.structure(params).unflatten(map(copy, checked_leaves(params, "params")))

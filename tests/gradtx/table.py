@@ -16,7 +16,7 @@ import pytest
 
 import gradtx
 
-from . import oracles
+from . import oracles, rows
 from .row import OptaxNag, Row, composed, doubled, falling, matrices, paraboloid
 
 LINE = gradtx.linear_schedule(0.4, 0.1, 10)
@@ -196,7 +196,7 @@ LEARNED = (
     Learned("learned.mlp", factory=lambda: gradtx.learned.mlp(mlp_weights(), hidden=4)),
 )
 
-TABLE: tuple[Row, ...] = (*PARTS, *OPTIMIZERS, *COMPOSED, *SECOND_ORDER, *LEARNED)
+TABLE: tuple[Row, ...] = (*PARTS, *OPTIMIZERS, *COMPOSED, *SECOND_ORDER, *LEARNED, *rows.ROWS)
 BY_NAME = {row.name: row for row in TABLE}
 
 # One of each kernel and flag.
@@ -225,4 +225,5 @@ each_row_costly = each(TABLE, lambda row: row.quick)
 each_optimizer = each(OPTIMIZERS)
 each_optimizer_costly = each(OPTIMIZERS, lambda row: row.quick)
 each_varied_optimizer = each([BY_NAME[name] for name in VARIED], lambda row: row.quick)
-each_part = each([row for row in PARTS if row.peer is not None])
+each_wrapped = each(rows.WRAPPED, lambda row: row.quick)
+each_part = each([row for row in (*PARTS, *rows.ROWS) if row.peer is not None])

@@ -32,7 +32,7 @@ def test_fields_that_have_to_fit_change_together() -> None:
     ("make", "words"),
     [
         (lambda: gradtx.by_path("*/kernel").replace(patterns="*/bias"), "by_path: `patterns` must be a tuple or dict"),
-        (lambda: gradtx.by_path(3), r"by_path: `patterns`\[0\] must be str, got 3"),  # pyright: ignore
+        (lambda: gradtx.by_path(3), r"by_path: `patterns`\[0\] must be str or Pattern, got 3"),  # pyright: ignore
         (lambda: holders(gradtx.scale(1.0)), "holders: `stages` must be a tuple or dict of .* transformation"),  # pyright: ignore
     ],
 )

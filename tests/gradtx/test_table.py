@@ -12,7 +12,7 @@ import gradtx.learned
 from gradtx.testing import LAWS, check_transformation
 
 from .row import Row
-from .table import TABLE, each_row, each_row_costly, each_row_once
+from .table import TABLE, each_row, each_row_costly, each_row_once, each_wrapped
 
 # Bases; what they are bases of has rows.
 ABSTRACT = {"GradientTransformation", "Recipe", "Stateless"}
@@ -70,3 +70,8 @@ def test_keeps_precision(row: Row) -> None:
 @each_row_costly
 def test_keeps_sharding(row: Row) -> None:
     check(row, ["sharding"])
+
+
+@each_wrapped
+def test_a_wrapper_obeys_the_laws_around_every_kind(row: Row) -> None:
+    check(row, LAWS)

@@ -1,0 +1,1 @@
+"""Transformations of transformations: groups, accumulation, guards, averages and others, one idea a file."""
