@@ -33,8 +33,10 @@ def difference(first: PyTreeNode, second: PyTreeNode, name: str, other: str) -> 
     """The first place where two transformations of different structures differ.
 
     Args:
-        first, second: The two.
-        name, other: What they are called.
+        first: One of the two.
+        second: The other.
+        name: What the first is called.
+        other: What the second is called.
     """
     found = _find(first, second, ()) or _Difference((), first, second, _KIND)
     place = f"`{'.'.join(found.path)}`" if found.path else "the transformation"

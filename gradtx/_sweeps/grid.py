@@ -18,8 +18,8 @@ def grid(factory: Callable[..., Any], /, **axes: Iterable[Any]) -> Grid:
         results = gradtx.sweep(train, lanes)                                # its arrays lead with the axes (2, 3)
         best = gradtx.lane(lanes, results["loss"].argmin())
 
-    The factory is called once for each combination, with plain Python numbers, and may do what it likes with them: build
-    a schedule, a chain, or a ratio of two of them.
+    The factory is called once for each combination, with plain Python numbers, and may do with them what it likes:
+    build a schedule or a chain, or compute a decay from a number of steps.
 
     Args:
         factory: An optimizer, or a function that makes a transformation from keyword arguments. What is fixed is set in
@@ -50,8 +50,8 @@ def grid(factory: Callable[..., Any], /, **axes: Iterable[Any]) -> Grid:
 def _values(name: str, axis: Any) -> list[Any]:
     if isinstance(axis, (str, bytes)) or not hasattr(axis, "__iter__") or getattr(axis, "ndim", 1) != 1:
         raise TypeError(
-            f"grid: `{name}` must be a sequence of values, got {axis!r} ({type(axis).__name__}). What does not vary is set "
-            f"in the factory: functools.partial(factory, {name}=...)"
+            f"grid: `{name}` must be a sequence of values, got {axis!r} ({type(axis).__name__}). What does not vary is "
+            f"set in the factory: functools.partial(factory, {name}=...)"
         )
     values = [_plain(value) for value in axis]
     if not values:

@@ -1,6 +1,6 @@
 """How the lanes of a sweep share the machine: side by side, in turn, and over devices.
 
-`vmap` puts lanes side by side: products of one batch of examples with the weights of all lanes become one large product.
+`vmap` puts lanes side by side: products of a batch of examples with the weights of all lanes become one large product.
 `map` takes one lane after the other: on CPUs, XLA multiplies a batch of matrices more slowly than the same matrices in
 turn, and convolutions with a batch of weights much more slowly. With several devices, each takes a block of lanes. The
 numbers are the same up to rounding.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from .._types import PyTree
 
+P = TypeVar("P", bound="Plan")
 Axes = str | tuple[str, ...] | None
 
 
@@ -44,7 +45,7 @@ class Plan:
     width: int
 
     @classmethod
-    def of(cls, mode: str, seeds: int, lanes: int, least: int = 1, devices: Sequence[jax.Device] = ()) -> Self:
+    def of(cls: type[P], mode: str, seeds: int, lanes: int, least: int = 1, devices: Sequence[jax.Device] = ()) -> P:
         """Over the given devices, else all of all processes, so that the busiest device has the fewest lanes.
 
         Lanes are padded to at least `least`, so that a short sweep can use a long one's program.

@@ -56,7 +56,8 @@ def successive_halving(
         args: What all lanes share, as in `sweep`.
         rungs: Segments that each rung adds. After each but the last the worse lanes go.
         factor: One of so many lanes is kept.
-        how, devices: As in `sweep`.
+        how: As in `sweep`.
+        devices: As in `sweep`.
 
     Raises:
         ValueError: if `rungs` or `factor` ask for nothing, or a score is no single number; and as `sweep`.
@@ -66,9 +67,7 @@ def successive_halving(
     owner = "successive_halving"
     txs, count = batch_of(owner, txs)
     if not rungs or min(rungs) < 1 or factor < 2:
-        raise ValueError(
-            f"{owner}: expected rungs of 1 segment or more and a factor of 2 or more, got {rungs}, {factor}"
-        )
+        raise ValueError(f"{owner}: expected rungs >= 1 and a factor >= 2, got {rungs!r} and {factor!r}")
     alive, scores = np.arange(count), np.full((len(rungs), count), np.nan)
     carry = run(owner, init, txs, count, (), (), how, None, devices)
     for i, segments in enumerate(rungs):
@@ -120,7 +119,8 @@ def population_based_training(
         generations: How many.
         share: Of the lanes, as many are replaced after a generation, by copies of as many of the best. At most 1/2.
         seed: Of the choices and of `explore`'s random numbers.
-        how, devices: As in `sweep`.
+        how: As in `sweep`.
+        devices: As in `sweep`.
 
     Raises:
         ValueError: if `generations` or `share` are out of range, a score is no single number, or what `explore` returns

@@ -83,16 +83,16 @@ def sweep(
         results = gradtx.sweep(train, lanes, images, labels)
         results["loss"]                                       # (3, 2, ...)
 
-    A lane that overflows fills its own results with inf and NaN and leaves the others alone. The program is kept: another
-    call with the same function, the same kind of batch and as many lanes compiles nothing.
+    A lane that overflows fills its own results with inf and NaN, and leaves the others alone. The program is kept:
+    another call with the same function, the same kind of batch and as many lanes compiles nothing.
 
     Args:
-        train: A pure function of one transformation, and of what follows. It returns a tree of arrays, whose names in the
-            results are their paths in it; a single array is called "value".
+        train: A pure function of one transformation, and of what follows. It returns a tree of arrays, whose names in
+            the results are their paths in it; a single array is called "value".
         txs: A batch: what `grid` or `stack` returned, or a transformation made with arrays.
         args: What all lanes share: trees of arrays, and numbers. What is no array is bound in the function:
             `functools.partial(train, model=model)`.
-        how: "vmap" trains the lanes of a device side by side, "map" one after the other, in about a lane's memory. Small
+        how: "vmap" trains the lanes of a device side by side, "map" one after the other, in the memory of one. Small
             models and accelerators want "vmap"; on a CPU, "map" is quicker for all but small ones.
         seeds: Numbers, or how many (0, 1, ...). Then every lane is trained with every seed, and `train(tx, key, *args)`
             gets `jax.random.key(seed)`, the same one in every lane, so that lanes differ by their numbers alone.
@@ -127,7 +127,7 @@ def run(
     seeds: np.ndarray | None,
     devices: Sequence[jax.Device] | None,
 ) -> PyTree:
-    """`train(tx, [key,] *carry, *args)` of all lanes, whose results lead with them, and with the seeds if there are any.
+    """`train(tx, [key,] *carry, *args)` of all lanes; the results lead with the seeds, if there are any, and the lanes.
 
     Args:
         owner: Who speaks in messages.
@@ -136,13 +136,20 @@ def run(
         count: Its lanes.
         carry: Trees of arrays that lead with the lanes.
         args: What all lanes share.
-        how, devices: As in `sweep`.
+        how: As in `sweep`.
         seeds: For each, the number that its key is made of.
+        devices: As in `sweep`.
     """
     if how not in ("vmap", "map"):
         raise ValueError(f"{owner}: `how` must be 'vmap' or 'map', got {how!r}")
     if not callable(train):
         raise TypeError(f"{owner} takes a function of one transformation first, got {train!r} ({type(train).__name__})")
+    try:
+        hash(train)
+    except TypeError as error:
+        raise TypeError(
+            f"{owner}: {train!r} has no hash, by which its program is kept; give a function that calls it"
+        ) from error
     for i, arg in enumerate(args):
         for path, leaf in jax.tree.leaves_with_path(arg):
             if not (hasattr(leaf, "dtype") or isinstance(leaf, (bool, int, float, complex))):
@@ -153,9 +160,9 @@ def run(
     plan = Plan.of(how, 1 if seeds is None else len(seeds), count, devices=devices or ())
     numbers = np.pad(np.zeros(1, np.uint32) if seeds is None else seeds, (0, plan.height - plan.seeds), "edge")
     rows = np.minimum(np.arange(plan.width), count - 1)  # the last lane is repeated where devices have more room
-    axes, is_none = batch_axes(txs), lambda leaf: leaf is None
-    batched = jax.tree.map(lambda axis, leaf: None if axis is None else leaf, axes, txs, is_leaf=is_none)
-    shared = jax.tree.map(lambda axis, leaf: leaf if axis is None else None, axes, txs, is_leaf=is_none)
+    axes = batch_axes(txs)
+    batched = jax.tree.map(lambda axis, leaf: None if axis is None else leaf, axes, txs, is_leaf=_is_none)
+    shared = jax.tree.map(lambda axis, leaf: leaf if axis is None else None, axes, txs, is_leaf=_is_none)
     lanes = (batched, carry) if plan.width == count else jax.tree.map(lambda leaf: leaf[rows], (batched, carry))
     program = _program(owner, train, plan, seeds is not None)
     # Python floats stay such, so that the shared numbers are weak in types as they are in a call of one's own.
@@ -168,7 +175,7 @@ def run(
 
 @functools.lru_cache(maxsize=32)
 def _program(owner: str, train: Callable[..., PyTree], plan: Plan, with_key: bool) -> Callable[..., PyTree]:
-    """The compiled function of all lanes. Some are kept, since a jitted function holds on to what `train` closes over."""
+    """The compiled function of all lanes. Few are kept, as each holds on to all that `train` closes over."""
 
     def block(lanes: Any, wanted: jax.Array, seeds: jax.Array, shared: Any, args: Any) -> Any:
         def of_seed(seed: jax.Array, wanted: jax.Array) -> Any:
@@ -178,9 +185,7 @@ def _program(owner: str, train: Callable[..., PyTree], plan: Plan, with_key: boo
 
             def of_lane(lane: Any, wanted: jax.Array) -> Any:
                 batched, carry = lane
-                tx = jax.tree.map(
-                    lambda a, b: b if a is None else a, batched, shared, is_leaf=lambda leaf: leaf is None
-                )
+                tx = jax.tree.map(lambda own, common: common if own is None else own, batched, shared, is_leaf=_is_none)
                 call = functools.partial(_arrays, owner, train, tx, *key, *carry, *args)
                 if plan.mode == "vmap" or plan.mesh.size == 1:
                     return call()
@@ -191,7 +196,7 @@ def _program(owner: str, train: Callable[..., PyTree], plan: Plan, with_key: boo
 
         return plan.each(of_seed)(seeds, wanted)
 
-    # On one device as a function of its own would be, so that `train` may use meshes itself.
+    # On one device without `shard_map`, inside of which `train` could use no mesh of its own.
     spread = plan.spread(block, LANE, plan.axes, SEED, None, None) if plan.mesh.size > 1 else block
     return jax.jit(spread)
 
@@ -202,15 +207,18 @@ def _arrays(owner: str, train: Callable[..., PyTree], *args: Any) -> PyTree:
     leaves = jax.tree.leaves_with_path(found)
     for path, leaf in leaves:
         if not (hasattr(leaf, "dtype") or isinstance(leaf, (bool, int, float, complex))):
+            place = jax.tree_util.keystr(path) or "its root"
             raise TypeError(
-                f"{owner}: what `train` returns must be a tree of arrays; at {jax.tree_util.keystr(path) or 'its root'} it "
-                f"has {leaf!r} ({type(leaf).__name__})"
+                f"{owner}: what `train` returns must be a tree of arrays; at {place} it has {leaf!r} "
+                f"({type(leaf).__name__})"
             )
     if not leaves:
-        raise TypeError(
-            f"{owner}: `train` returns no array, but {found!r}; return what is to be compared, such as losses"
-        )
+        raise TypeError(f"{owner}: `train` returns no array, but {found!r}; return what is to be compared, a loss say")
     return jax.tree.map(jnp.asarray, found)
+
+
+def _is_none(leaf: object) -> bool:
+    return leaf is None
 
 
 def _named(tree: PyTree) -> dict[str, Any]:
