@@ -118,12 +118,12 @@ def sweep(
 
 def run(
     owner: str,
-    train: Callable[..., PyTree],
+    train: object,
     txs: PyTreeNode,
     count: int,
     carry: tuple[PyTree, ...],
     args: tuple[PyTree, ...],
-    how: How,
+    how: str,
     seeds: np.ndarray | None,
     devices: Sequence[jax.Device] | None,
 ) -> PyTree:
