@@ -75,7 +75,7 @@ def chained(rate: float, momentum: float, steps: float) -> Any:
 
 
 @given(st.lists(st.tuples(RATE, DECAY, st.floats(1.0, 1e9)), min_size=1, max_size=5))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 def test_lanes_come_back_as_they_went_in(values: list[tuple[float, float, float]]) -> None:
     given = [chained(*value) for value in values]
     txs = gradtx.stack(given)
