@@ -47,14 +47,14 @@ def batch_axes(tx: PyTreeNode) -> Any:
 
 
 def _axes(tx: PyTreeNode) -> Any:
-    def axis(leaf: Any, is_number: bool) -> int | None:
+    def axis(leaf: object, is_number: bool) -> int | None:
         is_key = jnp.issubdtype(getattr(leaf, "dtype", float), jax.dtypes.prng_key)
         return 0 if (is_number or is_key) and getattr(leaf, "ndim", 0) else None
 
     return map_data(axis, tx)
 
 
-def map_data(function: Callable[[Any, bool], Any], value: Any, is_number: bool = False) -> Any:
+def map_data(function: Callable[[Any, bool], Any], value: object, is_number: bool = False) -> Any:
     """`function(leaf, is_number)` of every leaf of a transformation; weights and random keys are no numbers."""
     if isinstance(value, PyTreeNode):
         data = [field for field in layout(type(value)).fields if field.spec.kind == "data"]

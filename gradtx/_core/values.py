@@ -87,7 +87,7 @@ def same(a: object, b: object) -> bool:
         return False
 
 
-def shortest(number: Any) -> float:
+def shortest(number: np.generic) -> float:
     """The shortest decimal that names a floating number in its dtype.
 
     0.1, and not the 0.10000000149011612 that a float32 of 0.1 is. Brought back to the dtype it is the same number.

@@ -46,10 +46,10 @@ def difference(first: PyTreeNode, second: PyTreeNode, name: str, other: str) -> 
     )
 
 
-def _find(first: Any, second: Any, path: Path) -> _Difference | None:
-    if isinstance(first, PyTreeNode) or isinstance(second, PyTreeNode):
-        if type(first) is not type(second):
-            return _Difference(path, first, second, _NONE if first is None or second is None else _KIND)
+def _find(first: object, second: object, path: Path) -> _Difference | None:
+    if type(first) is not type(second) and (isinstance(first, PyTreeNode) or isinstance(second, PyTreeNode)):
+        return _Difference(path, first, second, _NONE if first is None or second is None else _KIND)
+    if isinstance(first, PyTreeNode):
         return _find_inside(first, second, path, layout(type(first)).static)
     if type(first) is type(second) and isinstance(first, (tuple, list, dict)):
         return _find_inside(first, second, path, ())
@@ -58,7 +58,7 @@ def _find(first: Any, second: Any, path: Path) -> _Difference | None:
     return _Difference(path, first, second, _NONE if first is None or second is None else _ARRAYS)
 
 
-def _find_inside(first: Any, second: Any, path: Path, static: tuple[str, ...]) -> _Difference | None:
+def _find_inside(first: object, second: object, path: Path, static: tuple[str, ...]) -> _Difference | None:
     ours, theirs = children(first), children(second)
     if list(ours) != list(theirs):
         return _Difference(path, first, second, _STAGES)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._types import PyTree
 from .lanes import Grid, plain_number, stacked
 
 
@@ -47,7 +48,7 @@ def grid(factory: Callable[..., Any], /, **axes: Iterable[Any]) -> Grid:
     return Grid(txs, {name: _label(axis) for name, axis in values.items()})
 
 
-def _values(name: str, axis: Any) -> list[Any]:
+def _values(name: str, axis: Iterable[Any]) -> list[Any]:
     if isinstance(axis, (str, bytes)) or not hasattr(axis, "__iter__") or getattr(axis, "ndim", 1) != 1:
         raise TypeError(
             f"grid: `{name}` must be a sequence of values, got {axis!r} ({type(axis).__name__}). What does not vary is "
@@ -59,7 +60,7 @@ def _values(name: str, axis: Any) -> list[Any]:
     return values
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: PyTree) -> Any:
     """What is a number as a Python one."""
     if getattr(value, "ndim", None) != 0 or not hasattr(value, "dtype"):
         return value

@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import PyTree
 
 from .._batch import batch_axes, map_data
 from .._core.data import PyTreeNode
 from .._core.fields import own
 from .._core.values import same, shortest
+from .._types import PyTree
 from .differences import difference
 
 
@@ -80,14 +80,14 @@ def stacked(owner: str, transforms: list[Any], name: Callable[[int], str]) -> An
     )
 
 
-def _single(owner: str, tx: Any, name: str) -> Any:
+def _single(owner: str, tx: object, name: str) -> Any:
     if not isinstance(tx, PyTreeNode):
         raise TypeError(
             f"{owner}: {name} must be a transformation of gradtx, whose numbers are data; got {tx!r} "
             f"({type(tx).__name__})"
         )
 
-    def plain(leaf: Any, is_number: bool) -> Any:
+    def plain(leaf: PyTree, is_number: bool) -> Any:
         if is_number and getattr(leaf, "ndim", 0):
             raise ValueError(f"{owner}: {name} holds a batch already ({len(leaf)} values): {tx!r}; give single numbers")
         return plain_number(leaf) if is_number else leaf
@@ -95,11 +95,11 @@ def _single(owner: str, tx: Any, name: str) -> Any:
     return map_data(plain, tx)
 
 
-def plain_number(leaf: Any) -> Any:
+def plain_number(leaf: object) -> Any:
     """A number as a Python float, an array's by the shortest decimal that names it; a tracer stays one."""
     if isinstance(leaf, Tracer) or not hasattr(leaf, "dtype"):
         return leaf
-    return shortest(np.asarray(leaf)[()])
+    return shortest(np.asarray(leaf).ravel()[0])
 
 
 def _column(owner: str, path: str, is_number: bool, column: Sequence[Any]) -> Any:
@@ -134,7 +134,7 @@ def lane(txs: PyTreeNode | Grid, index: SupportsIndex) -> Any:
     if not -count <= i < count:
         raise IndexError(f"lane: there are {count} lanes, 0 to {count - 1}; got {i}")
 
-    def pick(leaf: Any, is_number: bool) -> Any:
+    def pick(leaf: PyTree, is_number: bool) -> Any:
         if _is_batch(leaf, is_number):
             leaf = leaf[i]
         return plain_number(leaf) if is_number else leaf
@@ -166,12 +166,12 @@ def take(txs: PyTreeNode | Grid, indices: PyTree) -> Any:
     return map_data(lambda leaf, number: own(leaf[chosen]) if _is_batch(leaf, number) else leaf, txs)
 
 
-def _is_batch(leaf: Any, is_number: bool) -> bool:
+def _is_batch(leaf: object, is_number: bool) -> bool:
     is_key = jnp.issubdtype(getattr(leaf, "dtype", float), jax.dtypes.prng_key)
     return (is_number or is_key) and getattr(leaf, "ndim", 0) > 0
 
 
-def batch_of(owner: str, txs: Any) -> tuple[Any, int]:
+def batch_of(owner: str, txs: object) -> tuple[Any, int]:
     """The batched transformation, without labels, and the number of its lanes. Raises ValueError if it is none."""
     txs = txs.txs if isinstance(txs, Grid) else txs
     if not isinstance(txs, PyTreeNode):

@@ -45,7 +45,7 @@ class Plan:
     width: int
 
     @classmethod
-    def of(cls: type[P], mode: str, seeds: int, lanes: int, least: int = 1, devices: Sequence[jax.Device] = ()) -> P:
+    def of(cls: type[P], mode: str, seeds: int, lanes: int, least: int = 1, devices: Sequence[Any] = ()) -> P:
         """Over the given devices, else all of all processes, so that the busiest device has the fewest lanes.
 
         Lanes are padded to at least `least`, so that a short sweep can use a long one's program.

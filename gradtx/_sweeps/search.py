@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 
 from .._core.data import PyTreeNode
+from .._types import PyTree
 from .lanes import Grid, batch_of, lane, stacked, take
 from .plan import fetch
 from .sweep import How, run
@@ -43,7 +43,7 @@ def successive_halving(
     rungs: Sequence[int] = (1, 1, 2, 4),
     factor: int = 2,
     how: How = "vmap",
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Halving:
     """Train all lanes for a while, keep the better half, train that for longer, and so on.
 
@@ -65,18 +65,19 @@ def successive_halving(
     Source: Jamieson and Talwalkar, 2016. Differs: lanes are kept by their last score alone.
     """
     owner = "successive_halving"
-    txs, count = batch_of(owner, txs)
+    batch, count = batch_of(owner, txs)
     if not rungs or min(rungs) < 1 or factor < 2:
         raise ValueError(f"{owner}: expected rungs >= 1 and a factor >= 2, got {rungs!r} and {factor!r}")
     alive, scores = np.arange(count), np.full((len(rungs), count), np.nan)
-    carry = run(owner, init, txs, count, (), (), how, None, devices)
+    carry = run(owner, init, batch, count, (), (), how, None, devices)
     for i, segments in enumerate(rungs):
+        score = None
         for _ in range(segments):
-            carry, score = _segment(owner, train, txs, len(alive), carry, args, how, devices)
+            carry, score = _segment(owner, train, batch, len(alive), carry, args, how, devices)
         scores[i, alive] = score = _scores(owner, score)
         is_last = i == len(rungs) - 1
         best = np.argsort(score, kind="stable")[: len(alive) if is_last else max(1, len(alive) // factor)]
-        alive, txs, carry = alive[best], take(txs, best), _rows(carry, best)
+        alive, batch, carry = alive[best], take(batch, best), _rows(carry, best)
     return Halving(alive, carry, scores)
 
 
@@ -105,7 +106,7 @@ def population_based_training(
     share: float = 0.25,
     seed: int = 0,
     how: How = "vmap",
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Population:
     """Train a population; after each generation the worst go on from copies of the best, with other hyperparameters.
 
@@ -129,27 +130,27 @@ def population_based_training(
     Source: Jaderberg et al., 2017 (truncation selection).
     """
     owner, rng, history, parents = "population_based_training", np.random.default_rng(seed), [], []
-    txs, count = batch_of(owner, txs)
+    batch, count = batch_of(owner, txs)
     if generations < 1 or not 0 < share <= 0.5:
         raise ValueError(
             f"{owner}: expected generations >= 1 and a share above 0, at most 0.5; got {generations}, {share}"
         )
     moved, scores = min(max(1, int(share * count)), count // 2), []
-    carry = run(owner, init, txs, count, (), (), how, None, devices)
+    carry = run(owner, init, batch, count, (), (), how, None, devices)
     for generation in range(generations):
         if generation:
             order, parent = np.argsort(scores[-1], kind="stable"), np.arange(count)
             worst = order[count - moved :]
             parent[worst] = rng.choice(order[:moved], moved) if moved else []
-            lanes = [lane(txs, i) for i in parent]
+            lanes = [lane(batch, i) for i in parent]
             for i in worst:
                 lanes[i] = explore(lanes[i], rng)
-            txs, carry = stacked(owner, lanes, "lane {}".format), _rows(carry, parent)
+            batch, carry = stacked(owner, lanes, "lane {}".format), _rows(carry, parent)
             parents.append(parent)
-        carry, score = _segment(owner, train, txs, count, carry, args, how, devices)
+        carry, score = _segment(owner, train, batch, count, carry, args, how, devices)
         scores.append(_scores(owner, score))
-        history.append(txs)
-    return Population(txs, carry, np.stack(scores), np.reshape(parents, (-1, count)).astype(int), history)
+        history.append(batch)
+    return Population(batch, carry, np.stack(scores), np.reshape(parents, (-1, count)).astype(int), history)
 
 
 def _segment(
@@ -160,7 +161,7 @@ def _segment(
     carry: PyTree,
     args: tuple[PyTree, ...],
     how: How,
-    devices: Sequence[jax.Device] | None,
+    devices: Sequence[Any] | None,
 ) -> tuple[PyTree, PyTree]:
     found = run(owner, train, txs, count, (carry,), args, how, None, devices)
     if not isinstance(found, tuple) or len(found) != 2 or jax.tree.structure(found[0]) != jax.tree.structure(carry):

@@ -9,10 +9,10 @@ from typing import Any, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
 
 from .._batch import batch_axes
 from .._core.data import PyTreeNode
+from .._types import PyTree
 from .lanes import Grid, batch_of
 from .plan import Plan, fetch
 
@@ -73,7 +73,7 @@ def sweep(
     *args: PyTree,
     how: How = "vmap",
     seeds: int | Sequence[int] | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> SweepResults:
     """Train with every lane of a batch, in one program.
 
@@ -103,12 +103,12 @@ def sweep(
         TypeError: if `txs` is no transformation, or `args` or what `train` returns are no arrays.
     """
     labels = txs.labels if isinstance(txs, Grid) else None
-    txs, count = batch_of("sweep", txs)
+    batch, count = batch_of("sweep", txs)
     numbers = None if seeds is None else _numbers(seeds)
     coords = {LANE: np.arange(count)} if labels is None else labels
     if numbers is not None:
         coords = {SEED: numbers, **coords}
-    found = fetch(run("sweep", train, txs, count, (), args, how, numbers, devices))
+    found = fetch(run("sweep", train, batch, count, (), args, how, numbers, devices))
     shape = tuple(map(len, coords.values()))
     lead = 1 if numbers is None else 2
     return SweepResults(
@@ -125,7 +125,7 @@ def run(
     args: tuple[PyTree, ...],
     how: str,
     seeds: np.ndarray | None,
-    devices: Sequence[jax.Device] | None,
+    devices: Sequence[Any] | None,
 ) -> PyTree:
     """`train(tx, [key,] *carry, *args)` of all lanes; the results lead with the seeds, if there are any, and the lanes.
 
@@ -177,13 +177,13 @@ def run(
 def _program(owner: str, train: Callable[..., PyTree], plan: Plan, with_key: bool) -> Callable[..., PyTree]:
     """The compiled function of all lanes. Few are kept, as each holds on to all that `train` closes over."""
 
-    def block(lanes: Any, wanted: jax.Array, seeds: jax.Array, shared: Any, args: Any) -> Any:
-        def of_seed(seed: jax.Array, wanted: jax.Array) -> Any:
+    def block(lanes: PyTree, wanted: jax.Array, seeds: jax.Array, shared: PyTree, args: tuple[PyTree, ...]) -> PyTree:
+        def of_seed(seed: jax.Array, wanted: jax.Array) -> PyTree:
             # The lanes of a seed share its key, which is no argument of the inner map: so what is drawn with it is
             # drawn once for all lanes side by side.
             key = (jax.random.key(seed),) if with_key else ()
 
-            def of_lane(lane: Any, wanted: jax.Array) -> Any:
+            def of_lane(lane: tuple[PyTree, PyTree], wanted: jax.Array) -> PyTree:
                 batched, carry = lane
                 tx = jax.tree.map(lambda own, common: common if own is None else own, batched, shared, is_leaf=_is_none)
                 call = functools.partial(_arrays, owner, train, tx, *key, *carry, *args)
@@ -201,7 +201,7 @@ def _program(owner: str, train: Callable[..., PyTree], plan: Plan, with_key: boo
     return jax.jit(spread)
 
 
-def _arrays(owner: str, train: Callable[..., PyTree], *args: Any) -> PyTree:
+def _arrays(owner: str, train: Callable[..., PyTree], *args: PyTree) -> PyTree:
     """What `train` returns, as arrays. Raises TypeError where it is something else."""
     found = train(*args)
     leaves = jax.tree.leaves_with_path(found)
