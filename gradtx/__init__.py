@@ -66,6 +66,14 @@ from ._curvature.gauss_newton import scale_by_gauss_newton_cg as scale_by_gauss_
 from ._rules import by_path as by_path
 from ._rules import by_rank as by_rank
 from ._rules import by_rule as by_rule
+from ._wrappers.partition import partition as partition
+from ._wrappers.partition import multi_transform as multi_transform
+from ._wrappers.masked import masked as masked
+from ._wrappers.masked import freeze as freeze
+from ._wrappers.masked import selective_transform as selective_transform
+from ._transforms.scale_by_rule import scale_by_rule as scale_by_rule
+from ._transforms.scale_by_rule import layerwise_decay as layerwise_decay
+from ._describe import describe as describe
 
 # Accumulation and guards
 
@@ -165,6 +173,9 @@ from ._linesearch.zoom import ScaleByZoomLinesearchState as ScaleByZoomLinesearc
 from ._linesearch.zoom import ZoomLinesearchInfo as ZoomLinesearchInfo
 from ._linesearch.backtracking import ScaleByBacktrackingLinesearchState as ScaleByBacktrackingLinesearchState
 from ._linesearch.backtracking import BacktrackingLinesearchInfo as BacktrackingLinesearchInfo
+from ._wrappers.partition import PartitionState as PartitionState
+from ._wrappers.masked import MaskedState as MaskedState
+from ._transforms.scale_by_rule import ScaleByRuleState as ScaleByRuleState
 
 if TYPE_CHECKING:  # a type checker takes a module with `__getattr__` for one that has every name
     from . import interop as interop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -38,7 +39,8 @@ class by_rank(PyTreeNode):
 class by_path(PyTreeNode):
     """Parameters whose path matches one of some patterns: `by_path("*/kernel", re.compile("^head/"))`.
 
-    A path is its keys, names and positions, joined by `/`: `encoder/layers/0/kernel`.
+    A path is its keys, names and positions, joined by `/`: `encoder/layers/0/kernel`. Flax's boxes (an `nnx.Param`,
+    Linen's `Partitioned`) add nothing to it, so that a rule means the same for an `nnx.State` and for its pure dict.
 
     >>> import jax.numpy as jnp, gradtx
     >>> gradtx.by_path("*kernel")({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
@@ -67,7 +69,7 @@ class by_path(PyTreeNode):
 
     def __call__(self, params: Params) -> PyTree:
         """A bool for each parameter."""
-        return jax.tree.map_with_path(lambda path, _: self.matches(path_name(path)), params)
+        return _answers(lambda name, _: self.matches(name), params)
 
     def matches(self, name: str) -> bool:
         """Whether one of the patterns matches a path."""
@@ -96,12 +98,39 @@ class by_rule(PyTreeNode):
 
     def __call__(self, params: Params) -> PyTree:
         """A bool for each parameter."""
-        return jax.tree.map_with_path(lambda path, leaf: bool(self.predicate(path_name(path), leaf)), params)
+        return _answers(lambda name, leaf: bool(self.predicate(name, leaf)), params)
 
 
 def path_name(path: Any) -> str:
     """A path of JAX's as rules see it: `encoder/layers/0/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def named_leaves(params: Params) -> list[tuple[str, Any]]:
+    """Each leaf with its path as rules see it, in the order of `jax.tree.leaves`."""
+    found = []
+    for path, node in jax.tree.leaves_with_path(params, is_leaf=_is_box):
+        # The first key inside a box, `value`, is the box's own.
+        inside = jax.tree.leaves_with_path(node) if _is_box(node) else [(((),), node)]
+        found += [(path_name((*path, *keys[1:])), leaf) for keys, leaf in inside]
+    return found
+
+
+def _is_box(node: object) -> bool:
+    return _boxes(type(node))
+
+
+@functools.cache
+def _boxes(cls: type) -> bool:
+    # `nnx.Optimizer` hands variables to `init`, and to `update` what is in them. Flax need not be installed.
+    return any(base.__module__.startswith("flax.") and base.__name__ in _BOXES for base in cls.__mro__)
+
+
+_BOXES = ("Variable", "AxisMetadata")
+
+
+def _answers(matches: Callable[[str, Any], bool], params: Params) -> PyTree:
+    return jax.tree.structure(params).unflatten([matches(name, leaf) for name, leaf in named_leaves(params)])
 
 
 def first_match(owner: str, rules: Sequence[Rule], params: Params, default: int | None = None) -> PyTree:
@@ -116,18 +145,18 @@ def first_match(owner: str, rules: Sequence[Rule], params: Params, default: int 
     Raises:
         ValueError: if no rule matches a parameter and there is no default; all such parameters are listed.
     """
+    leaves, structure = jax.tree.flatten(params)
     chosen = [jax.tree.leaves(as_rule(owner, rule)(params)) for rule in rules]
-    paths, structure = jax.tree.flatten_with_path(params)
     for rule, answers in zip(rules, chosen, strict=True):
-        if len(answers) != len(paths):
-            raise ValueError(f"{owner}: the rule {rule!r} gave {len(answers)} answers for {len(paths)} parameters")
-    rows = zip(*chosen, strict=True) if chosen else [()] * len(paths)
+        if len(answers) != len(leaves):
+            raise ValueError(f"{owner}: the rule {rule!r} gave {len(answers)} answers for {len(leaves)} parameters")
+    rows = zip(*chosen, strict=True) if chosen else [()] * len(leaves)
     found = [next((i for i, matches in enumerate(row) if matches), default) for row in rows]
-    missed = [path_name(path) for (path, _), position in zip(paths, found, strict=True) if position is None]
+    missed = [name for (name, _), i in zip(named_leaves(params), found, strict=True) if i is None] if None in found else []
     if missed:
         raise ValueError(
-            f"{owner}: no rule matches {', '.join(missed)}; the rules are {', '.join(map(repr, rules)) or 'none'}. "
-            "Add one for them, or '*' as the last, which matches all"
+            f"{owner}: no rule matches {', '.join(map(repr, missed))}; the rules are "
+            f"{', '.join(map(repr, rules)) or 'none'}. Add one for them, or '*' as the last, which matches all"
         )
     return structure.unflatten(found)
 
@@ -139,3 +168,15 @@ def as_rule(owner: str, rule: Rule) -> Callable[[Any], Any]:
     if not callable(rule) or isinstance(rule, type):
         raise TypeError(f"{owner}: a rule is a pattern like '*/kernel', gradtx.by_rank(2) or a function; got {rule!r}")
     return rule
+
+
+def names_of(keys: Sequence[object]) -> tuple[str, ...]:
+    """A readable name for each label or rule, unique among them: itself, or its pattern."""
+    names: list[str] = []
+    for key in keys:
+        plain = key.pattern if isinstance(key, re.Pattern) else getattr(key, "__qualname__", None) or str(key)
+        name, number = str(plain), 2
+        while name in names:
+            name, number = f"{plain} ({number})", number + 1
+        names.append(name)
+    return tuple(names)
