@@ -92,6 +92,10 @@ from ._describe import describe as describe
 # Telemetry
 
 from ._report import report as report
+from ._wrappers.observe import observe as observe
+from ._transforms.monitor import monitor as monitor
+from ._transforms.monitor import snapshot as snapshot
+from ._transforms.monitor import measure_with_ema as measure_with_ema
 
 # Precision of the state
 
@@ -176,6 +180,10 @@ from ._linesearch.backtracking import BacktrackingLinesearchInfo as Backtracking
 from ._wrappers.partition import PartitionState as PartitionState
 from ._wrappers.masked import MaskedState as MaskedState
 from ._transforms.scale_by_rule import ScaleByRuleState as ScaleByRuleState
+
+from ._wrappers.observe import ObserveState as ObserveState
+from ._transforms.monitor import MonitorState as MonitorState
+from ._transforms.monitor import SnapshotState as SnapshotState
 
 if TYPE_CHECKING:  # a type checker takes a module with `__getattr__` for one that has every name
     from . import interop as interop
