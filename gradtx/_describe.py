@@ -94,7 +94,10 @@ def describe(tx: GradientTransformation, params: Params) -> Description:
     positions = sorted(_present(params))
     parameters = tuple(
         Parameter(
-            path, tuple(leaf.shape), str(leaf.dtype), tuple(n for n, own in zip(names, members, strict=True) if i in own)
+            path,
+            tuple(leaf.shape),
+            str(leaf.dtype),
+            tuple(n for n, own in zip(names, members, strict=True) if i in own),
         )
         for i, (path, leaf) in zip(positions, named_leaves(params), strict=True)
     )
@@ -112,7 +115,9 @@ Found = tuple[tuple[str, ...], tuple[str, ...], Any, PyTree]
 """Names of groups from the outermost on; all names on the way; the transformation, or words; the parameters."""
 
 
-def _groups(tx: GradientTransformation, params: Params, names: tuple[str, ...], path: tuple[str, ...]) -> Iterator[Found]:
+def _groups(
+    tx: GradientTransformation, params: Params, names: tuple[str, ...], path: tuple[str, ...]
+) -> Iterator[Found]:
     """The innermost groups."""
     if not hasattr(tx, "_divided"):
         for inside, inner, _ in tx._inside(None):
@@ -148,6 +153,8 @@ def _table(rows: Sequence[tuple[str, ...]], sides: str) -> str:
 
     def line(row: tuple[str, ...]) -> str:
         cells = zip(row, widths, sides, strict=True)
-        return "  ".join(cell.ljust(width) if side == "l" else cell.rjust(width) for cell, width, side in cells).rstrip()
+        return "  ".join(
+            cell.ljust(width) if side == "l" else cell.rjust(width) for cell, width, side in cells
+        ).rstrip()
 
     return "\n".join([line(rows[0]), "-" * (sum(widths) + 2 * len(widths) - 2), *map(line, rows[1:])])

@@ -18,7 +18,20 @@ Rule: TypeAlias = str | re.Pattern[str] | Callable[[Any], Any]
 """A pattern of `by_path`, or a function from parameters to a tree of bools like them (the classes here are such)."""
 
 
-class by_rank(PyTreeNode):
+class _OfLeaves:
+    """A rule that looks at one leaf at a time."""
+
+    def holds(self, path: str, leaf: Any) -> bool:
+        """Whether it matches a leaf."""
+        raise NotImplementedError
+
+    def __call__(self, params: Params) -> PyTree:
+        """A bool for each parameter."""
+        structure = jax.tree.structure(params)
+        return structure.unflatten([self.holds(path, leaf) for path, leaf in named_leaves(params)])
+
+
+class by_rank(_OfLeaves, PyTreeNode):
     """Parameters with at least `min_rank` axes: 2 for kernels and not biases, scales or other vectors.
 
     >>> import jax.numpy as jnp, gradtx
@@ -31,12 +44,12 @@ class by_rank(PyTreeNode):
 
     min_rank: int
 
-    def __call__(self, params: Params) -> PyTree:
-        """A bool for each parameter."""
-        return jax.tree.map(lambda leaf: np.ndim(leaf) >= self.min_rank, params)
+    def holds(self, path: str, leaf: Any) -> bool:
+        """Whether the leaf has so many axes."""
+        return np.ndim(leaf) >= self.min_rank
 
 
-class by_path(PyTreeNode):
+class by_path(_OfLeaves, PyTreeNode):
     """Parameters whose path matches one of some patterns: `by_path("*/kernel", re.compile("^head/"))`.
 
     A path is its keys, names and positions, joined by `/`: `encoder/layers/0/kernel`. Flax's boxes (an `nnx.Param`,
@@ -67,14 +80,10 @@ class by_path(PyTreeNode):
                     f"{pattern!r}"
                 )
 
-    def __call__(self, params: Params) -> PyTree:
-        """A bool for each parameter."""
-        return _answers(lambda name, _: self.matches(name), params)
-
-    def matches(self, name: str) -> bool:
-        """Whether one of the patterns matches a path."""
+    def holds(self, path: str, leaf: Any) -> bool:
+        """Whether one of the patterns matches the path."""
         return any(
-            fnmatch.fnmatchcase(name, pattern) if isinstance(pattern, str) else pattern.search(name) is not None
+            fnmatch.fnmatchcase(path, pattern) if isinstance(pattern, str) else pattern.search(path) is not None
             for pattern in self.patterns
         )
 
@@ -82,7 +91,7 @@ class by_path(PyTreeNode):
         return [repr(pattern) for pattern in self.patterns]
 
 
-class by_rule(PyTreeNode):
+class by_rule(_OfLeaves, PyTreeNode):
     """Parameters of which a function of path and leaf says so: `by_rule(lambda path, leaf: leaf.size < 4096)`.
 
     Args:
@@ -96,9 +105,9 @@ class by_rule(PyTreeNode):
         if not callable(self.predicate):
             raise TypeError(f"by_rule takes a function (path, leaf) -> bool, got {self.predicate!r}")
 
-    def __call__(self, params: Params) -> PyTree:
-        """A bool for each parameter."""
-        return _answers(lambda name, leaf: bool(self.predicate(name, leaf)), params)
+    def holds(self, path: str, leaf: Any) -> bool:
+        """Whether the function says so."""
+        return bool(self.predicate(path, leaf))
 
 
 def path_name(path: Any) -> str:
@@ -129,10 +138,6 @@ def _boxes(cls: type) -> bool:
 _BOXES = ("Variable", "AxisMetadata")
 
 
-def _answers(matches: Callable[[str, Any], bool], params: Params) -> PyTree:
-    return jax.tree.structure(params).unflatten([matches(name, leaf) for name, leaf in named_leaves(params)])
-
-
 def first_match(owner: str, rules: Sequence[Rule], params: Params, default: int | None = None) -> PyTree:
     """For each parameter the position of the first rule that matches it.
 
@@ -145,20 +150,28 @@ def first_match(owner: str, rules: Sequence[Rule], params: Params, default: int 
     Raises:
         ValueError: if no rule matches a parameter and there is no default; all such parameters are listed.
     """
-    leaves, structure = jax.tree.flatten(params)
-    chosen = [jax.tree.leaves(as_rule(owner, rule)(params)) for rule in rules]
-    for rule, answers in zip(rules, chosen, strict=True):
-        if len(answers) != len(leaves):
-            raise ValueError(f"{owner}: the rule {rule!r} gave {len(answers)} answers for {len(leaves)} parameters")
-    rows = zip(*chosen, strict=True) if chosen else [()] * len(leaves)
-    found = [next((i for i, matches in enumerate(row) if matches), default) for row in rows]
-    missed = [name for (name, _), i in zip(named_leaves(params), found, strict=True) if i is None] if None in found else []
+    leaves = named_leaves(params)
+    columns = [_column(owner, as_rule(owner, rule), params, leaves) for rule in rules]
+    found = [next((i for i, holds in enumerate(columns) if holds(j)), default) for j in range(len(leaves))]
+    missed = [path for (path, _), position in zip(leaves, found, strict=True) if position is None]
     if missed:
         raise ValueError(
             f"{owner}: no rule matches {', '.join(map(repr, missed))}; the rules are "
             f"{', '.join(map(repr, rules)) or 'none'}. Add one for them, or '*' as the last, which matches all"
         )
-    return structure.unflatten(found)
+    return jax.tree.structure(params).unflatten(found)
+
+
+def _column(
+    owner: str, rule: Callable[[Any], Any], params: Params, leaves: Sequence[tuple[str, Any]]
+) -> Callable[[int], bool]:
+    """Whether a rule matches the leaf in a place."""
+    if isinstance(rule, _OfLeaves):  # asked only for what no earlier rule has
+        return lambda place: rule.holds(*leaves[place])
+    answers = jax.tree.leaves(rule(params))
+    if len(answers) != len(leaves):
+        raise ValueError(f"{owner}: the rule {rule!r} gave {len(answers)} answers for {len(leaves)} parameters")
+    return lambda place: bool(answers[place])
 
 
 def as_rule(owner: str, rule: Rule) -> Callable[[Any], Any]:

@@ -22,9 +22,7 @@ from .._trees.select import merged, only
 from .._types import Count, Number, Params, PyTree, ScalarArray, Updates
 
 Factor: TypeAlias = Annotated[ScalarOrSchedule, "data", Range("a finite number >= 0", low=0.0)]
-LayerDecay: TypeAlias = Annotated[
-    Number, "data", Range("in (0, 1]", low=0.0, high=1.0, low_open=True, high_open=False)
-]
+LayerDecay: TypeAlias = Annotated[Number, "data", Range("in (0, 1]", low=0.0, high=1.0, low_open=True, high_open=False)]
 
 
 class ScaleByRuleState(NamedTuple):

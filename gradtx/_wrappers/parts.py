@@ -32,7 +32,12 @@ class Part(NamedTuple):
         return None if tree is None else only(name, tree, self.labels, self.label)
 
     def update(
-        self, tx: GradientTransformation, updates: Updates, state: OptState, params: Params | None, extra: dict[str, Any]
+        self,
+        tx: GradientTransformation,
+        updates: Updates,
+        state: OptState,
+        params: Params | None,
+        extra: dict[str, Any],
     ) -> tuple[Updates, OptState]:
         """What `tx` makes of the part, given the whole of all arguments but the state."""
         inside = {name: self._argument(name, value, updates, params) for name, value in extra.items()}
