@@ -174,7 +174,7 @@ def _column(
     return lambda place: bool(answers[place])
 
 
-def as_rule(owner: str, rule: Rule) -> Callable[[Any], Any]:
+def as_rule(owner: str, rule: object) -> Callable[[Any], Any]:
     """A rule as a function from parameters to bools. Raises TypeError for what is none."""
     if isinstance(rule, (str, re.Pattern)):
         return by_path(rule)

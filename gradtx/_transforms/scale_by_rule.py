@@ -19,7 +19,7 @@ from .._trees.checks import check_rank
 from .._trees.map import map_leaves, scaled
 from .._trees.precision import scalar, step_dtype
 from .._trees.select import merged, only
-from .._types import Count, Number, Params, PyTree, ScalarArray, Updates
+from .._types import Count, Number, Params, PyTree, Updates
 
 Factor: TypeAlias = Annotated[ScalarOrSchedule, "data", Range("a finite number >= 0", low=0.0)]
 LayerDecay: TypeAlias = Annotated[Number, "data", Range("in (0, 1]", low=0.0, high=1.0, low_open=True, high_open=False)]
@@ -101,7 +101,7 @@ class scale_by_rule(GradientTransformation):
 
 
 class layerwise_decay(Stateless):
-    r"""Multiply updates the less, the nearer to the input their layer is: $u_t = \delta^{n-1-i}\,g_t$ in layer $i$ of $n$.
+    r"""Multiply updates the less, the nearer their layer is to the input: $u_t = \delta^{n-1-i}\,g_t$, layer i of n.
 
         layers = ["embed/*", *(f"blocks/{i}/*" for i in range(12)), "head/*"]
         gradtx.chain(gradtx.adamw(1e-3), gradtx.layerwise_decay(0.75, layers))
@@ -150,7 +150,7 @@ class layerwise_decay(Stateless):
             yield name, f"times {show(self.decay)}**{power}", only("params", params, groups, i)
 
 
-def _multiplied(updates: Updates, groups: PyTree, factors: Sequence[ScalarArray]) -> Updates:
+def _multiplied(updates: Updates, groups: PyTree, factors: Sequence[ArrayLike]) -> Updates:
     """Each update times the factor whose position its group is."""
     parts = {
         i: map_leaves(scaled, {"updates": only("updates", updates, groups, i)}, factor=factor)

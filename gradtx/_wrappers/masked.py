@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import KW_ONLY
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -14,8 +14,8 @@ from .._transforms.masks import Mask, chosen
 from .._transforms.scale import set_to_zero
 from .._trees.select import merged
 from .._types import OptState, Params, PyTree, Updates
-from .parts import Part
 from .partition import partition
+from .parts import Part
 
 
 class MaskedState(NamedTuple):

@@ -49,8 +49,8 @@ class partition(GradientTransformation):
 
     Args:
         transforms: A transformation for each key, in order of precedence. As rules, keys are patterns of the path
-            (`"*/kernel"`, or a compiled regular expression: see `by_path`), `by_rank(2)`, `by_path(...)`, `by_rule(...)`,
-            or functions from parameters to a tree of bools.
+            (`"*/kernel"`, or a compiled regular expression: see `by_path`), `by_rank(2)`, `by_path(...)`,
+            `by_rule(...)`, or functions from parameters to a tree of bools.
         param_labels: A label for each parameter: a tree like the parameters or a prefix of it, or a function that
             makes one of the parameters (of the updates, where `update` gets no parameters).
         mask_compatible_extra_args: Whether any extra argument with the updates' structure has the group's leaves only,
