@@ -119,11 +119,12 @@ def _groups(
     tx: GradientTransformation, params: Params, names: tuple[str, ...], path: tuple[str, ...]
 ) -> Iterator[Found]:
     """The innermost groups."""
-    if not hasattr(tx, "_divided"):
+    divided = getattr(tx, "_divided", None)
+    if divided is None:
         for inside, inner, _ in tx._inside(None):
             yield from _groups(inner, params, names, (*path, *inside))
         return
-    for name, inner, own in tx._divided(params):
+    for name, inner, own in divided(params):
         here = ((*names, name), (*path, name))
         deeper = list(_groups(inner, own, *here)) if isinstance(inner, GradientTransformation) else []
         yield from deeper or [(*here, inner, own)]

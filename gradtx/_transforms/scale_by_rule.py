@@ -123,7 +123,7 @@ class layerwise_decay(Stateless):
     """
 
     decay: LayerDecay
-    layers: Annotated[tuple[Any, ...], "static"]
+    layers: Annotated[Sequence[Any], "static"]
 
     def __check_init__(self) -> None:
         if not self.layers or isinstance(self.layers, str):

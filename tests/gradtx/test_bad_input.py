@@ -198,8 +198,8 @@ ROWS: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
     "a function to a mask of numbers": (
         TypeError, r"mask\['b'\] must be True or False, got 0",
         lambda: gradtx.adamw(1e-3, mask=lambda params: {"w": 1, "b": 0}).init(PARAMS)),
-    "a name as a mask": (TypeError, "adamw: `mask`: mask must be True or False, got 'w'",
-                         lambda: gradtx.adamw(0.1, mask="w")),
+    "a name that nothing has as a mask": (ValueError, r"the mask selects nothing in the tree: by_path\('kernel'\)",
+                                          lambda: gradtx.adamw(0.1, mask="kernel").init(PARAMS)),
     "a rule that was not called": (TypeError, r"adamw: `mask`: a mask must be bools, .* got <class .*by_rank",
                                    lambda: gradtx.adamw(0.1, mask=gradtx.by_rank)),
     "an optimizer as a mask": (TypeError, r"adamw: `mask`: a mask must be bools, .* got sgd\(",

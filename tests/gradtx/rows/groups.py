@@ -16,7 +16,7 @@ import gradtx
 from ..row import Row, matrices
 from ..wrapped import around
 
-ADAM = {"b1": 0.8, "b2": 0.95, "eps": 1e-3}
+ADAM: dict[str, Any] = {"b1": 0.8, "b2": 0.95, "eps": 1e-3}
 LINE = gradtx.linear_schedule(2.0, 0.5, 10)
 
 
