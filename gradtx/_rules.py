@@ -138,7 +138,7 @@ def _boxes(cls: type) -> bool:
 _BOXES = ("Variable", "AxisMetadata")
 
 
-def first_match(owner: str, rules: Sequence[Rule], params: Params, default: int | None = None) -> PyTree:
+def first_match(owner: str, rules: Sequence[object], params: Params, default: int | None = None) -> PyTree:
     """For each parameter the position of the first rule that matches it.
 
     Args:
