@@ -79,6 +79,8 @@ from ._rules import by_rule as by_rule
 
 # Weight decay
 
+from ._wrappers.decay_weights import decay_weights as decay_weights
+
 # Clipping and noise
 
 # Telemetry
