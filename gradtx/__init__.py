@@ -83,6 +83,18 @@ from ._wrappers.decay_weights import decay_weights as decay_weights
 
 # Clipping and noise
 
+from ._transforms.clip import clip_by_block_rms as clip_by_block_rms
+from ._transforms.adaptive_clip import adaptive_grad_clip as adaptive_grad_clip
+from ._transforms.zclip import zclip as zclip
+from ._transforms.per_example import per_example_global_norm_clip as per_example_global_norm_clip
+from ._transforms.per_example import per_example_layer_norm_clip as per_example_layer_norm_clip
+from ._transforms.per_example import differentially_private_aggregate as differentially_private_aggregate
+from ._transforms.noise import add_noise as add_noise
+from ._transforms.normalize import centralize as centralize
+from ._transforms.normalize import normalize as normalize
+from ._transforms.normalize import normalize_by_update_norm as normalize_by_update_norm
+from ._transforms.normalize import zero_nans as zero_nans
+
 # Telemetry
 
 from ._report import report as report
@@ -167,6 +179,11 @@ from ._linesearch.zoom import ScaleByZoomLinesearchState as ScaleByZoomLinesearc
 from ._linesearch.zoom import ZoomLinesearchInfo as ZoomLinesearchInfo
 from ._linesearch.backtracking import ScaleByBacktrackingLinesearchState as ScaleByBacktrackingLinesearchState
 from ._linesearch.backtracking import BacktrackingLinesearchInfo as BacktrackingLinesearchInfo
+from ._wrappers.decay_weights import DecayWeightsState as DecayWeightsState
+from ._transforms.zclip import ZClipState as ZClipState
+from ._transforms.per_example import DifferentiallyPrivateAggregateState as DifferentiallyPrivateAggregateState
+from ._transforms.noise import AddNoiseState as AddNoiseState
+from ._transforms.normalize import ZeroNansState as ZeroNansState
 
 if TYPE_CHECKING:  # a type checker takes a module with `__getattr__` for one that has every name
     from . import interop as interop

@@ -18,10 +18,10 @@ from .._core.fields import Positive
 from .._core.paths import walk
 from .._core.schedule import LearningRate, Schedule, value_at
 from .._maths import safe_divisor, safe_increment
-from .._trees.map import Kernel
-from .._trees.precision import restore, scalar, step_dtype, widen
 from .._transforms.masks import Mask
 from .._transforms.weight_decay import WeightDecay, add_params, check_rules, decayed
+from .._trees.map import Kernel
+from .._trees.precision import restore, scalar, step_dtype, widen
 from .._types import Count, Leaf, OptState, Params, ScalarArray, Updates
 
 Mode = Literal["coupled", "decoupled", "independent", "corrected", "palm", "proximal", "cautious"]
@@ -61,7 +61,7 @@ class decay_weights(GradientTransformation):
     | independent | $\eta_t / \eta_{max}$, the schedule alone | AdamW's paper |
     | corrected | $\eta_t^2 / \eta_{max}$ | AdamC, timm |
     | palm | $\eta_t^2$ | PaLM |
-    | proximal | $\eta_t$, and then all is divided: $\theta_t = (\theta_{t-1} + u_t) / (1 + \eta_t\lambda_t)$ | Adan, MoMo |
+    | proximal | none: $\theta_t = (\theta_{t-1} + u_t) / (1 + \eta_t\lambda_t)$ | Adan, MoMo |
     | cautious | $\eta_t$ where $u_t$ brings an entry nearer to zero, else 0 | Dion |
 
     The decay is of the parameters before the step, in one sum with it. That is what PyTorch computes, which decays
@@ -117,16 +117,16 @@ class decay_weights(GradientTransformation):
         refuse_step_owner("decay_weights", self.inner)
         if self.inner._defines("gradient_params"):
             raise ValueError(
-                f"decay_weights: {self.inner!r} defines gradient_params, and a decay of mode={self.mode!r} would change "
-                "the step that its look-ahead point assumes. Put decay_weights inside of it, or use mode='coupled'"
+                f"decay_weights: {self.inner!r} defines gradient_params, and mode={self.mode!r} would change the "
+                "step that its look-ahead point assumes. Put decay_weights inside of it, or use mode='coupled'"
             )
         rate = self._rate_field()
-        if self.mode in _OF_PEAK and self.peak_learning_rate is None:
-            if isinstance(rate, Schedule) and not hasattr(rate, "peak_value"):
-                raise ValueError(
-                    f"decay_weights: mode={self.mode!r} needs the largest learning rate, which cannot be read off "
-                    f"{rate!r}; give peak_learning_rate=..."
-                )
+        has_peak = self.peak_learning_rate is not None or not isinstance(rate, Schedule) or hasattr(rate, "peak_value")
+        if self.mode in _OF_PEAK and not has_peak:
+            raise ValueError(
+                f"decay_weights: mode={self.mode!r} needs the largest learning rate, which cannot be read off {rate!r}; "
+                "give peak_learning_rate=..."
+            )
 
     def init(self, params: Params) -> DecayWeightsState:
         check_rules(self.weight_decay, self.mask, params)

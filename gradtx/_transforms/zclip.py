@@ -1,0 +1,119 @@
+r"""Clipping by history: a norm that is far above those of late is a spike."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._core.contract import GradientTransformation
+from .._core.fields import Decay, NonNegative, Positive
+from .._core.schedule import value_at
+from .._maths import floor_eps, safe_increment, safe_sqrt
+from .._trees.map import map_leaves
+from .._trees.precision import step_dtype
+from .._types import Count, Params, ScalarArray, Updates
+from .clip import global_norm, shrink
+
+
+class ZClipState(NamedTuple):
+    """State of `zclip`."""
+
+    count: Count
+    """Number of norms that were finite."""
+    mean: ScalarArray
+    """Mean of norms: of all during the warm-up, then decaying."""
+    variance: ScalarArray
+    """Variance of norms, likewise."""
+    norm: ScalarArray
+    """The last norm, before clipping."""
+    clipped: Count
+    """Number of updates that were clipped."""
+
+    def _report(self) -> dict[str, jax.Array]:
+        return {"norm": self.norm, "mean_norm": self.mean, "clip_fraction": self.clipped / jnp.maximum(self.count, 1)}
+
+
+@jax.jit
+def _next(
+    state: ZClipState,
+    norm: ScalarArray,
+    decay: ScalarArray,
+    z_threshold: ScalarArray,
+    warmup_steps: ScalarArray,
+    eps: ScalarArray,
+) -> tuple[ScalarArray, ZClipState]:
+    """The bound for this norm, and the state after it."""
+    deviation, warm = safe_sqrt(state.variance), state.count.astype(norm.dtype) >= warmup_steps
+    score = (norm - state.mean) / (deviation + floor_eps(eps, outside=True))
+    is_spike = warm & (score > z_threshold)
+    # The branch that is not taken is differentiated too.
+    bound = state.mean + deviation * z_threshold * (z_threshold / jnp.where(is_spike, score, z_threshold))
+    kept = jnp.where(is_spike, bound, norm)
+
+    count = safe_increment(state.count)
+    first = 1 / count.astype(norm.dtype)
+    mean = jnp.where(warm, decay * state.mean + (1 - decay) * kept, state.mean + (kept - state.mean) * first)
+    running = decay * state.variance + (1 - decay) * jnp.square(kept - mean)
+    so_far = state.variance + ((kept - state.mean) * (kept - mean) - state.variance) * first
+    new = ZClipState(
+        count,
+        mean,
+        jnp.where(warm, running, so_far),
+        norm,
+        jnp.where(is_spike, safe_increment(state.clipped), state.clipped),
+    )
+    # A norm that is not finite says nothing of others, and would stay in the averages for good.
+    finite = jnp.isfinite(norm)
+    kept_state = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, state)
+    return jnp.where(is_spike, bound, norm), kept_state._replace(norm=norm)
+
+
+class zclip(GradientTransformation):
+    r"""Shrink updates whose norm is a spike against the norms of late (ZClip).
+
+    With mean $\mu$ and standard deviation $\sigma$ of the norms so far, and $z = (\lVert g_t\rVert - \mu) / (\sigma +
+    \epsilon)$:
+
+    $$u_t = g_t \frac{\mu + \sigma z_0^2 / z}{\lVert g_t\rVert} \;\text{ where } z > z_0, \text{ else } u_t = g_t$$
+
+    The larger the spike, the nearer to the mean. Then $\mu$ and $\sigma^2$ take in the norm of $u_t$, with decay
+    $\alpha$. During the warm-up nothing is clipped, and they are those of all norms.
+
+    State: `count` and `clipped`, int32; `mean`, `variance` and `norm`, scalars of float32 (float64 if a parameter is).
+    Units: as the gradient. Keeps its direction; does not depend on its unit, but for `eps`.
+    A norm that is not finite is not taken in, and not hidden: see `clip_by_global_norm`.
+    `gradtx.report` shows the norm, its mean and the fraction of updates that were clipped.
+
+    Args:
+        decay: alpha, in [0, 1). Per step.
+        z_threshold: z_0 > 0, in standard deviations.
+        warmup_steps: Norms to see before anything is clipped, more than 0.
+        eps: Added to the standard deviation. Unit: gradient.
+
+    Raises:
+        ValueError: if `decay` is outside [0, 1), `z_threshold` or `warmup_steps` is not positive, or `eps` is negative.
+
+    Source: Kumar et al., 2025, arXiv:2504.02507. Differs from its code: no fixed bound on top; put `clip_by_global_norm`
+    after it for one.
+    """
+
+    decay: Decay = 0.97
+    z_threshold: Positive = 2.5
+    warmup_steps: Positive = 25.0
+    eps: NonNegative = 1e-6
+
+    def init(self, params: Params) -> ZClipState:
+        def zero() -> jax.Array:
+            return jnp.zeros([], step_dtype(params))
+
+        return ZClipState(jnp.zeros([], jnp.int32), zero(), zero(), zero(), jnp.zeros([], jnp.int32))
+
+    def update(self, updates: Updates, state: ZClipState, params: Params | None = None) -> tuple[Updates, ZClipState]:
+        dtype = state.mean.dtype
+        names = ("decay", "z_threshold", "warmup_steps", "eps")
+        numbers = {name: jnp.asarray(value_at(name, getattr(self, name), 0, dtype)) for name in names}
+        norm = global_norm(updates)
+        bound, new = _next(state, norm.astype(dtype), **numbers)
+        return map_leaves(shrink, {"updates": updates}, norm=norm, max_norm=bound), new
