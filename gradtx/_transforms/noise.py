@@ -73,7 +73,9 @@ class AddNoiseState(NamedTuple):
 
 
 class add_noise(GradientTransformation):
-    r"""Add Gaussian noise whose variance falls: $u_t = g_t + \mathcal N(0, \eta / t^\gamma)$, t = 1 at the first update.
+    r"""Add Gaussian noise whose variance falls: $u_t = g_t + \mathcal N(0, \eta / t^\gamma)$.
+
+    The first update is t = 1.
 
     State: `count`, int32, and `rng_key`, which is split at each update.
     Units: of $\eta$: gradient squared. For complex gradients it is the variance of real and imaginary part together.

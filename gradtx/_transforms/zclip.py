@@ -13,6 +13,7 @@ from .._core.schedule import value_at
 from .._maths import floor_eps, safe_increment, safe_sqrt
 from .._trees.map import map_leaves
 from .._trees.precision import step_dtype
+from .._trees.vectors import tree_where
 from .._types import Count, Params, ScalarArray, Updates
 from .clip import global_norm, shrink
 
@@ -57,26 +58,21 @@ def _next(
     mean = jnp.where(warm, decay * state.mean + (1 - decay) * kept, state.mean + (kept - state.mean) * first)
     running = decay * state.variance + (1 - decay) * jnp.square(kept - mean)
     so_far = state.variance + ((kept - state.mean) * (kept - mean) - state.variance) * first
-    new = ZClipState(
-        count,
-        mean,
-        jnp.where(warm, running, so_far),
-        norm,
-        jnp.where(is_spike, safe_increment(state.clipped), state.clipped),
-    )
+    variance = jnp.where(warm, running, so_far)
+    clipped = jnp.where(is_spike, safe_increment(state.clipped), state.clipped)
+    new = ZClipState(count, mean, variance, norm, clipped)
     # A norm that is not finite says nothing of others, and would stay in the averages for good.
-    finite = jnp.isfinite(norm)
-    kept_state = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, state)
-    return jnp.where(is_spike, bound, norm), kept_state._replace(norm=norm)
+    new = tree_where(jnp.isfinite(norm), new, state)
+    return kept, new._replace(norm=norm)
 
 
 class zclip(GradientTransformation):
     r"""Shrink updates whose norm is a spike against the norms of late (ZClip).
 
-    With mean $\mu$ and standard deviation $\sigma$ of the norms so far, and $z = (\lVert g_t\rVert - \mu) / (\sigma +
-    \epsilon)$:
+    $$z = \frac{\lVert g_t\rVert - \mu}{\sigma + \epsilon}, \qquad
+    u_t = g_t \frac{\mu + \sigma z_0^2 / z}{\lVert g_t\rVert} \;\text{ where } z > z_0, \text{ else } g_t$$
 
-    $$u_t = g_t \frac{\mu + \sigma z_0^2 / z}{\lVert g_t\rVert} \;\text{ where } z > z_0, \text{ else } u_t = g_t$$
+    Here $\mu$ and $\sigma$ are the mean and the standard deviation of the norms so far.
 
     The larger the spike, the nearer to the mean. Then $\mu$ and $\sigma^2$ take in the norm of $u_t$, with decay
     $\alpha$. During the warm-up nothing is clipped, and they are those of all norms.
@@ -95,8 +91,8 @@ class zclip(GradientTransformation):
     Raises:
         ValueError: if `decay` is outside [0, 1), `z_threshold` or `warmup_steps` is not positive, or `eps` is negative.
 
-    Source: Kumar et al., 2025, arXiv:2504.02507. Differs from its code: no fixed bound on top; put `clip_by_global_norm`
-    after it for one.
+    Source: Kumar et al., 2025, arXiv:2504.02507. Differs from its code: no fixed bound on top, for which there is
+    `clip_by_global_norm` after it.
     """
 
     decay: Decay = 0.97
