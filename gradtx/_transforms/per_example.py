@@ -134,8 +134,8 @@ class differentially_private_aggregate(GradientTransformation):
     $$u = \frac1B \Big(\sum_i g_i \min(1, c / \lVert g_i \rVert) + \sigma c\, \mathcal N(0, 1)\Big)$$
 
     Updates that come in have the batch as the first axis of each leaf, as `jax.vmap(jax.grad(loss))` gives them;
-    those that go out are like the parameters. So it comes first in a chain, and accumulation goes around the gradient
-    and not around it: averages of clipped gradients have less noise than the method asks for.
+    those that go out are like the parameters. So it comes first in a chain. An average over several of its updates
+    (`optax.MultiSteps`) is not its update of the larger batch: it has the noise of each.
 
     State: `rng_key`, which is split at each update. Units: as the gradient.
 

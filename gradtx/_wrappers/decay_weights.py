@@ -54,20 +54,17 @@ class DecayWeightsState(NamedTuple):
 class decay_weights(GradientTransformation):
     r"""Weight decay on any optimizer: $\theta_t = \theta_{t-1} + u_t - c_t \lambda_t \theta_{t-1}$, u its step.
 
-    | mode | $c_t$ | used by |
-    | --- | --- | --- |
-    | coupled | none: $\lambda_t\theta_{t-1}$ is added to the gradient (L2) | PyTorch's SGD and Adam |
-    | decoupled | $\eta_t$ | AdamW of PyTorch, Keras and optax |
-    | independent | $\eta_t / \eta_{max}$, the schedule alone | AdamW's paper |
-    | corrected | $\eta_t^2 / \eta_{max}$ | AdamC, timm |
-    | palm | $\eta_t^2$ | PaLM |
-    | proximal | none: $\theta_t = (\theta_{t-1} + u_t) / (1 + \eta_t\lambda_t)$ | Adan, MoMo |
-    | cautious | $\eta_t$ where $u_t$ brings an entry nearer to zero, else 0 | Dion |
+    - `coupled` (L2; SGD and Adam of PyTorch): $\lambda_t\theta_{t-1}$ is added to the gradient, and no $c_t$.
+    - `decoupled` (AdamW of PyTorch, Keras and optax): $c_t = \eta_t$, the learning rate.
+    - `independent` (AdamW's paper): $c_t = \eta_t / \eta_{max}$, the schedule alone.
+    - `corrected` (AdamC): $c_t = \eta_t^2 / \eta_{max}$.
+    - `palm` (PaLM): $c_t = \eta_t^2$.
+    - `proximal` (Adan, MoMo): $\theta_t = (\theta_{t-1} + u_t) / (1 + \eta_t\lambda_t)$.
+    - `cautious` (Dion): $c_t = \eta_t$ for entries that $u_t$ brings nearer to zero, and 0 for others.
 
-    The decay is of the parameters before the step, in one sum with it. That is what PyTorch computes, which decays
-    first, wherever the direction does not depend on the parameters. To decay after the step, $\theta_t =
-    (1 - \eta_t\lambda)(\theta_{t-1} + u_t)$, changes it by $\eta_t\lambda u_t$, which is in no mode but
-    (to first order) `proximal`.
+    The decay is of the parameters before the step, in one sum with it. PyTorch's AdamW decays before it steps, which is
+    the same unless the direction depends on the parameters. To decay after the step is another method: it multiplies
+    $u_t$ by $1 - \eta_t\lambda_t$, too, as `proximal` does to first order.
 
     Around the whole optimizer, whose updates are steps, and inside what skips or repeats steps:
     `accumulate(decay_weights(adam(1e-3), 0.1), every=4)`. Around `adam`, not `adamw`, which has a decay of its own.
@@ -124,8 +121,8 @@ class decay_weights(GradientTransformation):
         has_peak = self.peak_learning_rate is not None or not isinstance(rate, Schedule) or hasattr(rate, "peak_value")
         if self.mode in _OF_PEAK and not has_peak:
             raise ValueError(
-                f"decay_weights: mode={self.mode!r} needs the largest learning rate, which cannot be read off {rate!r}; "
-                "give peak_learning_rate=..."
+                f"decay_weights: mode={self.mode!r} needs the largest learning rate, which cannot be read off "
+                f"{rate!r}; give peak_learning_rate=..."
             )
 
     def init(self, params: Params) -> DecayWeightsState:
