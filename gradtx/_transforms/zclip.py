@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from .._core.contract import GradientTransformation
 from .._core.fields import Decay, NonNegative, Positive
 from .._core.schedule import value_at
-from .._maths import floor_eps, safe_increment, safe_sqrt
+from .._maths import floor_eps, safe_divisor, safe_increment, safe_sqrt
 from .._trees.map import map_leaves
 from .._trees.precision import step_dtype
 from .._trees.vectors import tree_where
@@ -25,8 +25,8 @@ class ZClipState(NamedTuple):
     """Number of norms that were finite."""
     mean: ScalarArray
     """Mean of norms: of all during the warm-up, then decaying."""
-    variance: ScalarArray
-    """Variance of norms, likewise."""
+    deviation: ScalarArray
+    """Standard deviation of norms, likewise."""
     norm: ScalarArray
     """The last norm, before clipping."""
     clipped: Count
@@ -34,6 +34,12 @@ class ZClipState(NamedTuple):
 
     def _report(self) -> dict[str, jax.Array]:
         return {"norm": self.norm, "mean_norm": self.mean, "clip_fraction": self.clipped / jnp.maximum(self.count, 1)}
+
+
+def _hypotenuse(x: ScalarArray, y: ScalarArray) -> ScalarArray:
+    """The root of the sum of squares, of which none leaves the range of floats: norms may be large."""
+    largest = jax.lax.stop_gradient(safe_divisor(jnp.maximum(jnp.abs(x), jnp.abs(y))))
+    return largest * safe_sqrt(jnp.square(x / largest) + jnp.square(y / largest))
 
 
 @jax.jit
@@ -46,21 +52,23 @@ def _next(
     eps: ScalarArray,
 ) -> tuple[ScalarArray, ZClipState]:
     """The bound for this norm, and the state after it."""
-    deviation, warm = safe_sqrt(state.variance), state.count.astype(norm.dtype) >= warmup_steps
-    score = (norm - state.mean) / (deviation + floor_eps(eps, outside=True))
+    warm = jnp.asarray(state.count).astype(norm.dtype) >= warmup_steps
+    score = (norm - state.mean) / (state.deviation + floor_eps(eps, outside=True))
     is_spike = warm & (score > z_threshold)
     # The branch that is not taken is differentiated too.
-    bound = state.mean + deviation * z_threshold * (z_threshold / jnp.where(is_spike, score, z_threshold))
+    bound = state.mean + state.deviation * z_threshold * (z_threshold / jnp.where(is_spike, score, z_threshold))
     kept = jnp.where(is_spike, bound, norm)
 
     count = safe_increment(state.count)
     first = 1 / count.astype(norm.dtype)
     mean = jnp.where(warm, decay * state.mean + (1 - decay) * kept, state.mean + (kept - state.mean) * first)
-    running = decay * state.variance + (1 - decay) * jnp.square(kept - mean)
-    so_far = state.variance + ((kept - state.mean) * (kept - mean) - state.variance) * first
-    variance = jnp.where(warm, running, so_far)
+    # Of all so far: Welford, 1962, whose product is the square of one difference times 1 - 1/t.
+    old, add = jnp.where(warm, decay, 1 - first), jnp.where(warm, 1 - decay, first * (1 - first))
+    deviation = _hypotenuse(
+        safe_sqrt(old) * state.deviation, safe_sqrt(add) * (kept - jnp.where(warm, mean, state.mean))
+    )
     clipped = jnp.where(is_spike, safe_increment(state.clipped), state.clipped)
-    new = ZClipState(count, mean, variance, norm, clipped)
+    new = ZClipState(count, mean, deviation, norm, clipped)
     # A norm that is not finite says nothing of others, and would stay in the averages for good.
     new = tree_where(jnp.isfinite(norm), new, state)
     return kept, new._replace(norm=norm)
@@ -77,7 +85,7 @@ class zclip(GradientTransformation):
     The larger the spike, the nearer to the mean. Then $\mu$ and $\sigma^2$ take in the norm of $u_t$, with decay
     $\alpha$. During the warm-up nothing is clipped, and they are those of all norms.
 
-    State: `count` and `clipped`, int32; `mean`, `variance` and `norm`, scalars of float32 (float64 if a parameter is).
+    State: `count` and `clipped`, int32; `mean`, `deviation` and `norm`, scalars of float32 (float64 if a parameter is).
     Units: as the gradient. Keeps its direction; does not depend on its unit, but for `eps`.
     A norm that is not finite is not taken in, and not hidden: see `clip_by_global_norm`.
     `gradtx.report` shows the norm, its mean and the fraction of updates that were clipped.
