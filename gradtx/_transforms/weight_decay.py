@@ -38,7 +38,7 @@ def decayed(
     kernel: Kernel,
     updates: Updates,
     params: Params,
-    weight_decay: ScalarOrSchedule | DecayRules,
+    weight_decay: Any,
     mask: Any,
     count: Count,
     multiplier: ArrayLike | None = None,
@@ -49,7 +49,7 @@ def decayed(
         kernel: A function of one leaf of each tree, and of `factor`, the multiplier times the weight decay.
         updates: Gradients or steps.
         params: The parameters.
-        weight_decay: For all, or by rule.
+        weight_decay: A number or schedule for all, or `DecayRules`.
         mask: Which parameters decay; `None`: all.
         count: The step at which schedules are read.
         multiplier: Of the dtype of once-per-step scalars; `None`: 1.
@@ -76,7 +76,7 @@ def decayed(
     return updates
 
 
-def check_rules(weight_decay: ScalarOrSchedule | DecayRules, mask: Any, params: Params) -> None:
+def check_rules(weight_decay: Any, mask: Any, params: Params) -> None:
     """For `init`. Raises ValueError for a mask or rules that do not fit the parameters."""
     if mask is not None:
         selected(mask, params)

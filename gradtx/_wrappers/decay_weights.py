@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 
 from .._core.contract import GradientTransformation, refuse_step_owner
 from .._core.fields import Positive
@@ -176,16 +176,18 @@ class decay_weights(GradientTransformation):
             )
         return scalar(now[-1], dtype)
 
-    def _multiplier(self, state: DecayWeightsState, dtype: DTypeLike) -> ArrayLike:
+    def _multiplier(self, state: DecayWeightsState, dtype: DTypeLike) -> Any:
         """c, a scalar of `dtype`."""
         rate = self._rate(state, dtype)
         if self.mode == "palm":
             return rate * rate
         if self.mode not in _OF_PEAK:
             return rate
-        field = self._rate_field() if self.peak_learning_rate is None else None
-        if field is not None and not isinstance(field, Schedule):  # the rate itself: no division by a rate of 0
-            return scalar(1.0, dtype) if self.mode == "independent" else rate
-        peak = self.peak_learning_rate if field is None else field.peak_value
+        peak: Any = self.peak_learning_rate
+        if peak is None:
+            field = self._rate_field()
+            if not isinstance(field, Schedule):  # the rate itself: no division by a rate of 0
+                return scalar(1.0, dtype) if self.mode == "independent" else rate
+            peak = getattr(field, "peak_value")  # noqa: B009  (not of every schedule)
         share = rate / safe_divisor(value_at("peak_learning_rate", peak, state.count, dtype))
         return share if self.mode == "independent" else rate * share

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import chex
 import jax
@@ -48,7 +48,7 @@ def adam_in_numpy(rates: Any, b1: float = 0.9, b2: float = 0.999, eps: float = 1
     return step
 
 
-def oracle(mode: str, inner: Any, rates: Any, decays: Any, peak: float, x: np.ndarray, noise: np.ndarray) -> np.ndarray:
+def oracle(mode: Any, inner: Any, rates: Any, decays: Any, peak: float, x: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """The parameters after each step: each convention as it is printed, on w itself."""
     path = []
     for t in range(STEPS):
@@ -68,7 +68,7 @@ def oracle(mode: str, inner: Any, rates: Any, decays: Any, peak: float, x: np.nd
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("inner", ["sgd", "adam"])
 @pytest.mark.parametrize("scheduled", [True, False], ids=["scheduled", "constant"])
-def test_each_mode_equals_numpy(mode: str, inner: str, scheduled: bool) -> None:
+def test_each_mode_equals_numpy(mode: Any, inner: str, scheduled: bool) -> None:
     params, noise = problem(STEPS)
     rate, rates = (warm(), RATES) if scheduled else (PEAK, np.full(STEPS, PEAK))
     decays = DECAY * (1 - np.arange(STEPS) / 100) if scheduled else np.full(STEPS, DECAY)
@@ -81,7 +81,7 @@ def test_each_mode_equals_numpy(mode: str, inner: str, scheduled: bool) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_each_mode_around_lbfgs(mode: str) -> None:
+def test_each_mode_around_lbfgs(mode: Any) -> None:
     """Without a search, whose step is another: what the decay adds is known from the step alone."""
     params, noise = problem(10)
     inner = gradtx.lbfgs(0.1, memory_size=3, linesearch=None)
@@ -252,7 +252,7 @@ WRONG = {
                 lambda: gradtx.decay_weights(gradtx.scale_by_adam(), 0.1)),
     "two rates": (r"which has 2: 0.learning_rate, 1.learning_rate. Give learning_rate=..., or put decay_weights around",
                   lambda: gradtx.decay_weights(gradtx.chain(SGD, SGD), 0.1)),
-    "optax's": ("has none. Give learning_rate=", lambda: gradtx.decay_weights(optax.adam(0.1), 0.1)),
+    "optax's": ("has none. Give learning_rate=", lambda: gradtx.decay_weights(cast(Any, optax.adam(0.1)), 0.1)),
     "no peak": (r"mode='corrected' needs the largest learning rate, which cannot be read off linear_schedule\(.*; give "
                 "peak_learning_rate=",
                 lambda: gradtx.decay_weights(gradtx.sgd(gradtx.linear_schedule(0.1, 0.2, 9)), 0.1, "corrected")),
@@ -263,7 +263,7 @@ WRONG = {
     "a look-ahead": (r"nag\(.*defines gradient_params, and mode='decoupled' would change the step",
                      lambda: gradtx.decay_weights(gradtx.nag(0.1), 0.1)),
     "another mode": ("`mode` must be 'coupled' or 'decoupled' or .*, got 'l2'",
-                     lambda: gradtx.decay_weights(SGD, 0.1, "l2")),
+                     lambda: gradtx.decay_weights(SGD, 0.1, cast(Any, "l2"))),
     "a negative decay": ("decay_weights: `weight_decay` must be a finite number >= 0, got -0.1",
                          lambda: gradtx.decay_weights(SGD, -0.1)),
     "a negative decay of a rule": (r"`weight_decay`\['\*'\] must be a finite number >= 0, got -0.1",
@@ -286,5 +286,5 @@ def test_what_is_refused(words: str, make: Any) -> None:
 def test_optax_by_its_rate() -> None:
     """A foreign optimizer hides its rate, which then is given."""
     with jax.numpy_dtype_promotion("standard"):
-        path = path_of(gradtx.decay_weights(optax.sgd(PEAK), DECAY, learning_rate=PEAK))
+        path = path_of(gradtx.decay_weights(cast(Any, optax.sgd(PEAK)), DECAY, learning_rate=PEAK))
     assert_close(path, path_of(gradtx.decay_weights(gradtx.sgd(PEAK), DECAY)), RTOL)

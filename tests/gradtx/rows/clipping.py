@@ -23,7 +23,7 @@ def three_examples(updates: Any, params: Any) -> Any:
     return jax.tree.map(lambda g: jnp.stack([g, 0.5 * g, -0.25 * g]), updates)
 
 
-def private(key: Any = 0, **numbers: float) -> Any:
+def private(key: Any = 0, **numbers: Any) -> Any:
     """The aggregate, after what makes a batch of one gradient: by itself it takes away the first axis."""
     return gradtx.chain(gradtx.stateless(three_examples), gradtx.differentially_private_aggregate(**numbers, key=key))
 
