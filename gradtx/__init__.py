@@ -98,6 +98,10 @@ from ._transforms.normalize import zero_nans as zero_nans
 # Telemetry
 
 from ._report import report as report
+from ._wrappers.observe import observe as observe
+from ._transforms.monitor import monitor as monitor
+from ._transforms.monitor import snapshot as snapshot
+from ._transforms.monitor import measure_with_ema as measure_with_ema
 
 # Precision of the state
 
@@ -184,6 +188,10 @@ from ._transforms.zclip import ZClipState as ZClipState
 from ._transforms.per_example import DifferentiallyPrivateAggregateState as DifferentiallyPrivateAggregateState
 from ._transforms.noise import AddNoiseState as AddNoiseState
 from ._transforms.normalize import ZeroNansState as ZeroNansState
+
+from ._wrappers.observe import ObserveState as ObserveState
+from ._transforms.monitor import MonitorState as MonitorState
+from ._transforms.monitor import SnapshotState as SnapshotState
 
 if TYPE_CHECKING:  # a type checker takes a module with `__getattr__` for one that has every name
     from . import interop as interop
