@@ -87,7 +87,21 @@ from ._describe import describe as describe
 
 # Weight decay
 
+from ._wrappers.decay_weights import decay_weights as decay_weights
+
 # Clipping and noise
+
+from ._transforms.clip import clip_by_block_rms as clip_by_block_rms
+from ._transforms.adaptive_clip import adaptive_grad_clip as adaptive_grad_clip
+from ._transforms.zclip import zclip as zclip
+from ._transforms.per_example import per_example_global_norm_clip as per_example_global_norm_clip
+from ._transforms.per_example import per_example_layer_norm_clip as per_example_layer_norm_clip
+from ._transforms.per_example import differentially_private_aggregate as differentially_private_aggregate
+from ._transforms.noise import add_noise as add_noise
+from ._transforms.normalize import centralize as centralize
+from ._transforms.normalize import normalize as normalize
+from ._transforms.normalize import normalize_by_update_norm as normalize_by_update_norm
+from ._transforms.normalize import zero_nans as zero_nans
 
 # Telemetry
 
@@ -180,6 +194,11 @@ from ._linesearch.backtracking import BacktrackingLinesearchInfo as Backtracking
 from ._wrappers.partition import PartitionState as PartitionState
 from ._wrappers.masked import MaskedState as MaskedState
 from ._transforms.scale_by_rule import ScaleByRuleState as ScaleByRuleState
+from ._wrappers.decay_weights import DecayWeightsState as DecayWeightsState
+from ._transforms.zclip import ZClipState as ZClipState
+from ._transforms.per_example import DifferentiallyPrivateAggregateState as DifferentiallyPrivateAggregateState
+from ._transforms.noise import AddNoiseState as AddNoiseState
+from ._transforms.normalize import ZeroNansState as ZeroNansState
 
 from ._wrappers.observe import ObserveState as ObserveState
 from ._transforms.monitor import MonitorState as MonitorState
