@@ -38,7 +38,8 @@ def _travelled(x0: Leaf, params: Leaf, divisor: ScalarArray) -> Leaf:
 
 
 def _scaled(updates: Leaf, x0: Leaf, params: Leaf, travelled: Leaf, s: ScalarArray) -> Leaf:
-    return x0 - s * (travelled - updates) - params
+    # The first difference comes first: a step that is short beside the parameters would lose its digits in them.
+    return (x0 - params) - s * (travelled - updates)
 
 
 class MechanicState(NamedTuple):

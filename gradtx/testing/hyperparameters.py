@@ -60,7 +60,7 @@ def _switched(tx: GradientTransformation) -> Iterator[GradientTransformation]:
         if isinstance(part, PyTreeNode):
             for name, spec, _ in layout(type(part)).fields:
                 value = children(part).get(name)
-                others = {not value} if isinstance(value, bool) else {*spec.literals} - {value}
+                others = [not value] if isinstance(value, bool) else [word for word in spec.literals if word != value]
                 for other in others:
                     with contextlib.suppress(TypeError, ValueError):  # what does not go together
                         yield tx.replace(**{".".join((*path, name)): other})
