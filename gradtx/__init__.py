@@ -81,9 +81,28 @@ from ._describe import describe as describe
 
 # Where to differentiate
 
+from ._wrappers.sam import sam as sam
+from ._wrappers.sam import sam_perturbation as sam_perturbation
+from ._wrappers.extragradient import extragradient as extragradient
+from ._wrappers.ema_nesterov import ema_nesterov as ema_nesterov
+
 # Corrections of updates
 
+from ._wrappers.cautious import cautious as cautious
+from ._transforms.grokfast import grokfast as grokfast
+from ._transforms.mars import mars as mars
+from ._wrappers.grafting import grafting as grafting
+from ._wrappers.mechanize import mechanize as mechanize
+from ._transforms.plateau import reduce_on_plateau as reduce_on_plateau
+from ._transforms.trust_ratio import scale_by_trust_ratio as scale_by_trust_ratio
+
 # Constraints on parameters
+
+from ._transforms.constraints import keep_params_nonnegative as keep_params_nonnegative
+from ._transforms.constraints import max_norm as max_norm
+from ._transforms.constraints import norm_floor as norm_floor
+from ._transforms.constraints import project_norm as project_norm
+from ._transforms.constraints import hyperball as hyperball
 
 # Weight decay
 
@@ -187,6 +206,16 @@ from ._curvature.lbfgs import ScaleByLBFGSState as ScaleByLBFGSState
 from ._curvature.stochastic_lbfgs import StochasticLBFGSState as StochasticLBFGSState
 from ._curvature.newton import NewtonState as NewtonState
 from ._curvature.newton_cg import NewtonCGState as NewtonCGState
+from ._wrappers.sam import SAMState as SAMState
+from ._wrappers.extragradient import ExtragradientState as ExtragradientState
+from ._wrappers.ema_nesterov import EmaNesterovState as EmaNesterovState
+from ._wrappers.cautious import CautiousState as CautiousState
+from ._transforms.grokfast import GrokfastState as GrokfastState
+from ._transforms.mars import MarsState as MarsState
+from ._wrappers.grafting import GraftingState as GraftingState
+from ._wrappers.mechanize import MechanicState as MechanicState
+from ._transforms.plateau import ReduceLROnPlateauState as ReduceLROnPlateauState
+from ._transforms.constraints import HyperballState as HyperballState
 from ._linesearch.zoom import ScaleByZoomLinesearchState as ScaleByZoomLinesearchState
 from ._linesearch.zoom import ZoomLinesearchInfo as ZoomLinesearchInfo
 from ._linesearch.backtracking import ScaleByBacktrackingLinesearchState as ScaleByBacktrackingLinesearchState

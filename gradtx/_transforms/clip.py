@@ -29,7 +29,8 @@ def _sum_of_squares(updates: Leaf, factor: ScalarArray | float = 1.0) -> ScalarA
     return jnp.sum(abs_sq(factor * updates))
 
 
-def _over(updates: Leaf, norm: ScalarArray) -> Leaf:
+def divided(updates: Leaf, norm: ScalarArray) -> Leaf:
+    """`updates / norm`, and 0 for a norm of 0."""
     return jnp.where(norm > 0, updates / safe_divisor(norm), 0)
 
 
@@ -90,7 +91,7 @@ def _stacked(updates: Updates) -> list[jax.Array]:
 def _norm_jvp(primals: tuple[Updates], tangents: tuple[Updates]) -> tuple[jax.Array, jax.Array]:
     (updates,), (change,) = primals, tangents
     norm = _norm(updates)  # the rule has derivatives, too
-    return norm, tree_vdot(map_leaves(_over, {"updates": updates}, norm=norm), change)
+    return norm, tree_vdot(map_leaves(divided, {"updates": updates}, norm=norm), change)
 
 
 _compiled_norm = jax.jit(_norm, inline=True)
