@@ -69,6 +69,10 @@ from ._rules import by_rule as by_rule
 
 # Accumulation and guards
 
+from ._wrappers.accumulate import accumulate as accumulate
+from ._wrappers.accumulate import MultiSteps as MultiSteps
+from ._wrappers.accumulate import ShouldSkipUpdateFunction as ShouldSkipUpdateFunction
+
 # Averages
 
 # Where to differentiate
@@ -165,6 +169,7 @@ from ._linesearch.zoom import ScaleByZoomLinesearchState as ScaleByZoomLinesearc
 from ._linesearch.zoom import ZoomLinesearchInfo as ZoomLinesearchInfo
 from ._linesearch.backtracking import ScaleByBacktrackingLinesearchState as ScaleByBacktrackingLinesearchState
 from ._linesearch.backtracking import BacktrackingLinesearchInfo as BacktrackingLinesearchInfo
+from ._wrappers.accumulate import MultiStepsState as MultiStepsState
 
 if TYPE_CHECKING:  # a type checker takes a module with `__getattr__` for one that has every name
     from . import interop as interop
