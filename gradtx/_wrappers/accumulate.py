@@ -210,7 +210,9 @@ class accumulate(GradientTransformation):
             raise TypeError(f"{owner} must return (should_skip, skip_state), a bool and what to keep; got {answer!r}")
         return as_condition(f"{owner}, of two values the first,", answer[0]), jax.tree.map(jnp.asarray, answer[1])
 
-    def _asked(self, updates: Updates, state: MultiStepsState, params: Params | None) -> tuple[Condition, PyTree] | None:
+    def _asked(
+        self, updates: Updates, state: MultiStepsState, params: Params | None
+    ) -> tuple[Condition, PyTree] | None:
         if self.should_skip_update_fn is None:
             return None
         is_skipped, kept = self._answer(updates, state.gradient_step, params)
