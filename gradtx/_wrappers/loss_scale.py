@@ -127,6 +127,6 @@ def loss_scale(state: OptState) -> jax.Array:
     found = [node for node in jax.tree.leaves(state, is_leaf=is_one) if is_one(node)]
     if len(found) != 1:
         raise ValueError(
-            f"loss_scale: the state has {len(found) or 'no'} scales, expected that of one gradtx.dynamic_loss_scale(...)"
+            f"loss_scale: the state has {len(found) or 'no'} scales, expected that of one gradtx.dynamic_loss_scale"
         )
     return found[0].scale

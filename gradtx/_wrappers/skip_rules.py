@@ -50,7 +50,8 @@ def skip_large_updates(
 ) -> tuple[Condition, LargeUpdates]:
     """Whether the squared norm of the updates is not below a bound (NaN is not), for `should_skip_update_fn`.
 
-        gradtx.MultiSteps(opt, 4, should_skip_update_fn=functools.partial(gradtx.skip_large_updates, max_squared_norm=42.0))
+        rule = functools.partial(gradtx.skip_large_updates, max_squared_norm=42.0)
+        tx = gradtx.MultiSteps(gradtx.adam(1e-3), 4, should_skip_update_fn=rule)
 
     Args:
         updates: The gradient of a micro-batch.
