@@ -137,20 +137,17 @@ class accumulate(GradientTransformation):
 
     def init(self, params: Params) -> MultiStepsState:
         kept = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), self._skip_spec(params))
-        scalars = {
-            "mini_step": jnp.zeros([], jnp.int32),
-            "gradient_step": jnp.zeros([], jnp.int32),
-            "skip_state": kept,
-            "total_weight": jnp.zeros([], step_dtype(params)),
-            "updated": jnp.zeros([], bool),
-        }
-        # Where devices have gradients of their own, each may skip another micro-batch.
-        scalars = scalars if self.should_skip_update_fn is None else vary_with(scalars, params)
-        return MultiStepsState(
+        state = MultiStepsState(
+            mini_step=jnp.zeros([], jnp.int32),
+            gradient_step=jnp.zeros([], jnp.int32),
             inner_opt_state=self.inner.init(params),
             acc_grads=zeros_like(params, self.accumulator_dtype),
-            **scalars,
+            skip_state=kept,
+            total_weight=jnp.zeros([], step_dtype(params)),
+            updated=jnp.zeros([], bool),
         )
+        # Where devices have gradients of their own, each may skip another micro-batch.
+        return state if self.should_skip_update_fn is None else vary_with(state, params)
 
     def update(
         self,
@@ -167,7 +164,7 @@ class accumulate(GradientTransformation):
             given = {} if flush is False else {"flush": jnp.asarray(flush, bool)}
             given |= {} if weight is None else {"weight": weight}
             return self._at_once(updates, state, params, {**extra, **given})
-        every = value_at("every", self.every, state.gradient_step, state.total_weight.dtype)
+        every = jnp.asarray(value_at("every", self.every, state.gradient_step, state.total_weight.dtype))
         is_last, asked = jnp.asarray(flush, bool), self._asked(updates, state, params)
         extra = extra if flush is False else {**extra, "flush": is_last}
         return _update(

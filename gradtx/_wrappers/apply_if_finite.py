@@ -59,9 +59,8 @@ class apply_if_finite(GradientTransformation):
     max_consecutive_errors: NonNegative
 
     def init(self, params: Params) -> ApplyIfFiniteState:
-        counts = (jnp.zeros([], jnp.int32) for _ in range(2))
-        first, total, last = vary_with((*counts, jnp.ones([], bool)), params)
-        return ApplyIfFiniteState(first, last, total, self.inner.init(params))
+        in_a_row, total = (jnp.zeros([], jnp.int32) for _ in range(2))
+        return vary_with(ApplyIfFiniteState(in_a_row, jnp.ones([], bool), total, self.inner.init(params)), params)
 
     def update(
         self, updates: Updates, state: ApplyIfFiniteState, params: Params | None = None, **extra: Any

@@ -98,8 +98,7 @@ class guard(GradientTransformation):
         dtype = step_dtype(params)
         losses, norms = (None if self.sigma is None else empty_window(self.window, dtype) for _ in range(2))
         counts = (jnp.zeros([], jnp.int32) for _ in range(3))
-        own = vary_with((*counts, jnp.zeros([], bool), losses, norms), params)
-        return GuardState(*own, inner_state=self.inner.init(params))
+        return vary_with(GuardState(*counts, jnp.zeros([], bool), losses, norms, self.inner.init(params)), params)
 
     def update(
         self,

@@ -83,7 +83,7 @@ class dynamic_loss_scale(GradientTransformation):
         scale = jnp.asarray(scalar(self.init_scale, step_dtype(params)))
         # A copy: an array that is a hyperparameter is not the state's.
         own = (jnp.array(scale, copy=True), jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32))
-        return DynamicLossScaleState(*vary_with(own, params), inner_state=self.inner.init(params))
+        return vary_with(DynamicLossScaleState(*own, self.inner.init(params)), params)
 
     def update(
         self, updates: Updates, state: DynamicLossScaleState, params: Params | None = None, **extra: Any
