@@ -77,6 +77,19 @@ from ._describe import describe as describe
 
 # Accumulation and guards
 
+from ._wrappers.accumulate import accumulate as accumulate
+from ._wrappers.accumulate import MultiSteps as MultiSteps
+from ._wrappers.accumulate import ShouldSkipUpdateFunction as ShouldSkipUpdateFunction
+from ._wrappers.skip_rules import skip_not_finite as skip_not_finite
+from ._wrappers.skip_rules import skip_large_updates as skip_large_updates
+from ._transforms.apply_every import apply_every as apply_every
+from ._wrappers.guard import guard as guard
+from ._wrappers.apply_if_finite import apply_if_finite as apply_if_finite
+from ._wrappers.loss_scale import dynamic_loss_scale as dynamic_loss_scale
+from ._wrappers.loss_scale import loss_scale as loss_scale
+from ._wrappers.conditionally import conditionally_transform as conditionally_transform
+from ._wrappers.conditionally import conditionally_mask as conditionally_mask
+
 # Averages
 
 # Where to differentiate
@@ -228,6 +241,13 @@ from ._transforms.zclip import ZClipState as ZClipState
 from ._transforms.per_example import DifferentiallyPrivateAggregateState as DifferentiallyPrivateAggregateState
 from ._transforms.noise import AddNoiseState as AddNoiseState
 from ._transforms.normalize import ZeroNansState as ZeroNansState
+from ._wrappers.accumulate import MultiStepsState as MultiStepsState
+from ._transforms.apply_every import ApplyEveryState as ApplyEveryState
+from ._wrappers.guard import GuardState as GuardState
+from ._wrappers.apply_if_finite import ApplyIfFiniteState as ApplyIfFiniteState
+from ._wrappers.loss_scale import DynamicLossScaleState as DynamicLossScaleState
+from ._wrappers.conditionally import ConditionallyTransformState as ConditionallyTransformState
+from ._wrappers.conditionally import ConditionallyMaskState as ConditionallyMaskState
 
 from ._wrappers.observe import ObserveState as ObserveState
 from ._transforms.monitor import MonitorState as MonitorState

@@ -105,7 +105,7 @@ def map_rows(
         if dtype not in converted:
             converted[dtype] = in_dtype(dtype)
         try:
-            for indices in _chunks(group):
+            for indices in chunks(group):
                 if len(indices) == 1:
                     new[indices[0]] = one(rows[indices[0]], converted[dtype])
                     continue
@@ -131,7 +131,7 @@ def _groups(kinds: list[tuple[Kind, ...]], optional: int) -> dict[tuple[Any, ...
     return groups
 
 
-def _chunks(group: list[int]) -> list[list[int]]:
+def chunks(group: list[int]) -> list[list[int]]:
     """A group in a few calls of a few leaves each."""
     size = _chunk_size(len(group))
     return [group[i : i + size] for i in range(0, len(group), size)]
