@@ -71,6 +71,18 @@ from ._rules import by_rule as by_rule
 
 # Averages
 
+from ._wrappers.average import average as average
+from ._wrappers.tail import polyak_average as polyak_average
+from ._wrappers.tail import tail_average as tail_average
+from ._wrappers.lawa import lawa as lawa
+from ._wrappers.lookahead import lookahead as lookahead
+from ._wrappers.schedule_free import schedule_free as schedule_free
+from ._wrappers.schedule_free import schedule_free_eval_params as schedule_free_eval_params
+from ._optimizers.schedule_free import schedule_free_sgd as schedule_free_sgd
+from ._optimizers.schedule_free import schedule_free_adamw as schedule_free_adamw
+from ._wrappers.target_networks import incremental_update as incremental_update
+from ._wrappers.target_networks import periodic_update as periodic_update
+
 # Where to differentiate
 
 # Corrections of updates
@@ -165,6 +177,10 @@ from ._linesearch.zoom import ScaleByZoomLinesearchState as ScaleByZoomLinesearc
 from ._linesearch.zoom import ZoomLinesearchInfo as ZoomLinesearchInfo
 from ._linesearch.backtracking import ScaleByBacktrackingLinesearchState as ScaleByBacktrackingLinesearchState
 from ._linesearch.backtracking import BacktrackingLinesearchInfo as BacktrackingLinesearchInfo
+from ._wrappers.average import AverageState as AverageState
+from ._wrappers.lawa import LawaState as LawaState
+from ._wrappers.lookahead import LookaheadState as LookaheadState
+from ._wrappers.schedule_free import ScheduleFreeState as ScheduleFreeState
 
 if TYPE_CHECKING:  # a type checker takes a module with `__getattr__` for one that has every name
     from . import interop as interop
