@@ -17,7 +17,7 @@ from .._trees.apply import moved
 from .._trees.map import copies_of, map_leaves
 from .._trees.precision import cast_like, step_dtype
 from .._trees.vectors import present
-from .._types import Count, Leaf, Number, OptState, Params, ScalarArray, Updates
+from .._types import Count, Leaf, OptState, Params, ScalarArray, Updates
 from .period import Period, Taken, taken
 
 AverageDecay: TypeAlias = Annotated[
@@ -161,9 +161,5 @@ class average(Averaging):
 
     def _gain(self, weight: ScalarArray, number: Count, count: Count) -> tuple[ScalarArray, ScalarArray]:
         decay = value_at("decay", self.decay, count, weight.dtype)
-        warmup = None if self.warmup is None else _number("warmup", self.warmup, weight)
+        warmup = None if self.warmup is None else value_at("warmup", self.warmup, 0, weight.dtype)
         return _ema_gain(weight, number, decay, warmup, debias=self.debias)
-
-
-def _number(name: str, value: Number, weight: ScalarArray) -> ScalarArray:
-    return value_at(name, value, 0, weight.dtype)
