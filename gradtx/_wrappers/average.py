@@ -35,9 +35,7 @@ def _toward(average: Leaf, params: Leaf, gain: ScalarArray) -> Leaf:
 
 
 @functools.partial(jax.jit, inline=True)
-def _chosen(
-    when: Taken, old: ScalarArray, weight: ScalarArray, gain: ScalarArray
-) -> tuple[ScalarArray, ScalarArray]:
+def _chosen(when: Taken, old: ScalarArray, weight: ScalarArray, gain: ScalarArray) -> tuple[ScalarArray, ScalarArray]:
     """The weight and the gain of this update, which may not be one that is taken."""
     # Where nothing has been taken yet, the average is the newest point.
     otherwise = jnp.where(when.early | (old == 0), 1, 0).astype(gain.dtype)

@@ -81,7 +81,7 @@ class ScheduleFreeState(NamedTuple):
 class schedule_free(GradientTransformation):
     r"""Let a base optimizer step from an iterate of its own, and evaluate at the average of these.
 
-    $$z_t = z_{t-1} + u_t(y_{t-1}), \qquad x_t = (1-c_t)\,x_{t-1} + c_t z_t, \qquad y_t = (1-\beta_1)\,z_t + \beta_1 x_t$$
+    $$z_t = z_{t-1} + u_t(y_{t-1}), \quad x_t = (1-c_t)\,x_{t-1} + c_t z_t, \quad y_t = (1-\beta_1)\,z_t + \beta_1 x_t$$
 
     $$c_t = w_t \Big/ \textstyle\sum_{s \le t} w_s, \qquad w_t = t^r\,(\max_{s \le t} \eta_s)^q$$
 
@@ -171,7 +171,7 @@ class schedule_free(GradientTransformation):
         return schedule_free_eval_params(state, params)
 
 
-def schedule_free_eval_params(state: ScheduleFreeState, params: Params) -> Params:
+def schedule_free_eval_params(state: OptState, params: Params) -> Params:
     """The average x of `schedule_free`; `tx.eval_params(params, state)` is the same, also where it is inside others.
 
     Args:

@@ -14,9 +14,7 @@ from .._maths import safe_power, safe_sqrt
 from .._types import Count, Number, ScalarArray
 from .average import Averaging
 
-Fraction: TypeAlias = Annotated[
-    Number, "data", Range("in (0, 1]", low=0.0, high=1.0, low_open=True, high_open=False)
-]
+Fraction: TypeAlias = Annotated[Number, "data", Range("in (0, 1]", low=0.0, high=1.0, low_open=True, high_open=False)]
 
 
 @functools.partial(jax.jit, inline=True)

@@ -55,7 +55,9 @@ def periodic_update(new_tensors: Params, old_tensors: Params, steps: Count, upda
     for (path, new), old in zip(paths, jax.tree.leaves(old_tensors), strict=True):
         if (jnp.shape(new), jnp.result_type(new)) != (jnp.shape(old), jnp.result_type(old)):
             where = jax.tree_util.keystr(path)
-            raise ValueError(f"periodic_update: new_tensors{where} is {_kind(new)}, but old_tensors{where} {_kind(old)}")
+            raise ValueError(
+                f"periodic_update: new_tensors{where} is {_kind(new)}, but old_tensors{where} {_kind(old)}"
+            )
     is_due = jnp.asarray(steps) % jnp.asarray(update_period) == 0
     return jax.tree.map(lambda new, old: jnp.where(is_due, new, old), new_tensors, old_tensors)
 

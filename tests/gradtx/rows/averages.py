@@ -31,8 +31,6 @@ def free(base: Any = None, **kwargs: Any) -> Any:
     )
 
 
-
-
 ROWS: tuple[Row, ...] = (
     Row("average", factory=averaging("average", decay=0.8)),
     Row("average-warmup", factory=averaging("average", decay=LINE, warmup=10.0)),
