@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._core.contract import GradientTransformation
 from .._core.fields import AtLeastOne, DType, NonNegative
@@ -32,7 +33,7 @@ def _mean(checkpoints: jax.Array, params: jax.Array, number: Count) -> jax.Array
     """The mean of the slots that are filled; the parameter where none is."""
     k, dtype = checkpoints.shape[0], checkpoints.real.dtype
     filled = jnp.minimum(number, k)
-    keep = (jnp.arange(k) < filled).reshape(k, *[1] * (checkpoints.ndim - 1))
+    keep = (jnp.arange(k, dtype=np.int32) < filled.astype(np.int32)).reshape(k, *[1] * (checkpoints.ndim - 1))
     # About the first, so that the mean of a constant is that constant.
     first = checkpoints[:1]
     rest = jnp.sum(jnp.where(keep, checkpoints - first, 0), axis=0) / jnp.maximum(filled, 1).astype(dtype)
