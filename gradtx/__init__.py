@@ -96,6 +96,10 @@ from ._wrappers.target_networks import periodic_update as periodic_update
 # Telemetry
 
 from ._report import report as report
+from ._wrappers.observe import observe as observe
+from ._transforms.monitor import monitor as monitor
+from ._transforms.monitor import snapshot as snapshot
+from ._transforms.monitor import measure_with_ema as measure_with_ema
 
 # Precision of the state
 
@@ -181,6 +185,10 @@ from ._wrappers.average import AverageState as AverageState
 from ._wrappers.lawa import LawaState as LawaState
 from ._wrappers.lookahead import LookaheadState as LookaheadState
 from ._wrappers.schedule_free import ScheduleFreeState as ScheduleFreeState
+
+from ._wrappers.observe import ObserveState as ObserveState
+from ._transforms.monitor import MonitorState as MonitorState
+from ._transforms.monitor import SnapshotState as SnapshotState
 
 if TYPE_CHECKING:  # a type checker takes a module with `__getattr__` for one that has every name
     from . import interop as interop
