@@ -92,6 +92,18 @@ from ._wrappers.conditionally import conditionally_mask as conditionally_mask
 
 # Averages
 
+from ._wrappers.average import average as average
+from ._wrappers.tail import polyak_average as polyak_average
+from ._wrappers.tail import tail_average as tail_average
+from ._wrappers.lawa import lawa as lawa
+from ._wrappers.lookahead import lookahead as lookahead
+from ._wrappers.schedule_free import schedule_free as schedule_free
+from ._wrappers.schedule_free import schedule_free_eval_params as schedule_free_eval_params
+from ._optimizers.schedule_free import schedule_free_sgd as schedule_free_sgd
+from ._optimizers.schedule_free import schedule_free_adamw as schedule_free_adamw
+from ._wrappers.target_networks import incremental_update as incremental_update
+from ._wrappers.target_networks import periodic_update as periodic_update
+
 # Where to differentiate
 
 from ._wrappers.sam import sam as sam
@@ -248,6 +260,10 @@ from ._wrappers.apply_if_finite import ApplyIfFiniteState as ApplyIfFiniteState
 from ._wrappers.loss_scale import DynamicLossScaleState as DynamicLossScaleState
 from ._wrappers.conditionally import ConditionallyTransformState as ConditionallyTransformState
 from ._wrappers.conditionally import ConditionallyMaskState as ConditionallyMaskState
+from ._wrappers.average import AverageState as AverageState
+from ._wrappers.lawa import LawaState as LawaState
+from ._wrappers.lookahead import LookaheadState as LookaheadState
+from ._wrappers.schedule_free import ScheduleFreeState as ScheduleFreeState
 
 from ._wrappers.observe import ObserveState as ObserveState
 from ._transforms.monitor import MonitorState as MonitorState
