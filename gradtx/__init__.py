@@ -87,6 +87,11 @@ from ._report import report as report
 
 # Precision of the state
 
+from ._wrappers.state_dtype import state_dtype as state_dtype
+from ._wrappers.quantize_state import quantize_state as quantize_state
+from ._wrappers.master_weights import master_weights as master_weights
+from ._wrappers.stochastic_round import stochastic_round as stochastic_round
+
 # Sharded state
 
 # Sweeps
@@ -165,6 +170,10 @@ from ._linesearch.zoom import ScaleByZoomLinesearchState as ScaleByZoomLinesearc
 from ._linesearch.zoom import ZoomLinesearchInfo as ZoomLinesearchInfo
 from ._linesearch.backtracking import ScaleByBacktrackingLinesearchState as ScaleByBacktrackingLinesearchState
 from ._linesearch.backtracking import BacktrackingLinesearchInfo as BacktrackingLinesearchInfo
+from ._wrappers.state_dtype import StateDtypeState as StateDtypeState
+from ._wrappers.quantize_state import QuantizeStateState as QuantizeStateState
+from ._wrappers.master_weights import MasterWeightsState as MasterWeightsState
+from ._wrappers.stochastic_round import StochasticRoundState as StochasticRoundState
 
 if TYPE_CHECKING:  # a type checker takes a module with `__getattr__` for one that has every name
     from . import interop as interop
