@@ -8,10 +8,13 @@ from typing import Any
 import jax
 
 import gradtx
+from gradtx._trees.precision import widen
 
-from ..row import Row
+from ..row import Row, paraboloid
 from ..wrapped import INNER, around
 
+OTHERS = [row for row in INNER if row.name != "lbfgs"]
+LBFGS = [row for row in INNER if row.name == "lbfgs"]
 ADAM = {"learning_rate": 0.05, "b1": 0.8, "b2": 0.95, "eps": 1e-3}
 
 
@@ -30,6 +33,11 @@ def of_adam(name: str, wrap: Any, **known: Any) -> Row:
     return Row(name, factory=lambda: wrap(gradtx.adam(**ADAM)), **known)
 
 
+def wide_paraboloid(params: Any, grads: Any) -> dict[str, Any]:
+    """An objective of float32 parameters, as what is inside `master_weights` has them."""
+    return paraboloid(widen(params), widen(grads))
+
+
 ROWS: tuple[Row, ...] = (
     of_adam("state_dtype", partial(gradtx.state_dtype, dtypes={"*/mu": "bfloat16"}), quick=True),
     of_adam("state_dtype-float16", partial(gradtx.state_dtype, dtypes="float16")),
@@ -46,8 +54,9 @@ ROWS: tuple[Row, ...] = (
 # What a line search compares its state with is no longer what it put there, so its leaves stay as they are.
 WRAPPED: tuple[Row, ...] = (
     *around("state_dtype", partial(gradtx.state_dtype, dtypes={"*/trace": "bfloat16", "*/mu": "bfloat16"})),
-    *around("quantize_state", quantized, [row for row in INNER if row.name != "lbfgs"]),
-    *around("quantize_state", gradtx.quantize_state, [row for row in INNER if row.name == "lbfgs"]),
-    *around("master_weights", gradtx.master_weights),
+    *around("quantize_state", quantized, OTHERS),
+    *around("quantize_state", gradtx.quantize_state, LBFGS),
+    *around("master_weights", gradtx.master_weights, OTHERS),
+    *around("master_weights", gradtx.master_weights, LBFGS, extra=wide_paraboloid),
     *around("stochastic_round", gradtx.stochastic_round),
 )
