@@ -110,3 +110,11 @@ def spread(scales: jax.Array, into: Tiles) -> jax.Array:
 def gathered(scales: jax.Array, into: Tiles) -> jax.Array:
     """Undo `spread`."""
     return jnp.squeeze(scales, into.axis + 1)
+
+
+def shares(blocks: jax.Array, size: jax.Array) -> jax.Array:
+    """Entries over the size of their block, float32 in -1 to 1."""
+    # XLA multiplies by the reciprocal of what is the same for many, and that of the largest floats is flushed to 0.
+    unit = jnp.where(size > 1, 2.0**-32, 1).astype(blocks.dtype)
+    share = (blocks * unit) / jnp.where(size == 0, 1, size.astype(blocks.dtype) * unit)
+    return share.astype(jnp.float32)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._trees.precision import compute_dtype
-from .blocks import gathered, inside, join, split, spread, tiles, tiles_of
+from .blocks import gathered, inside, join, shares, split, spread, tiles, tiles_of
 
 
 class Float8Blocks(NamedTuple):
@@ -36,8 +36,7 @@ def encode(leaf: jax.Array, dtype: np.dtype, block_size: int) -> Float8Blocks:
     size = jnp.maximum(-least, most)
     size = jnp.where(size < jnp.finfo(size.dtype).tiny, 0, size).astype(leaf.dtype)
     has_negative = ~(least >= 0)
-    share = (blocks / jnp.where(size == 0, 1, size).astype(blocks.dtype)).astype(jnp.float32)
-    share = jnp.clip(share, -1, 1)  # the size may have been rounded
+    share = jnp.clip(shares(blocks, size), -1, 1)  # the size may have been rounded
     top, low = float(kind.max), float(kind.smallest_subnormal)
     root = jnp.sqrt(jnp.maximum(share, 0)) * top
     # What is not 0 does not become 0 where no entry is negative: it may be a divisor.

@@ -72,7 +72,7 @@ def at_random(x: jax.Array, key: jax.Array) -> jax.Array:
 
 @jax.jit
 def encode_with_rest(leaf: jax.Array) -> Bfloat16WithRest:
-    """A float32 leaf as bfloat16 and the rest; it decodes to within 2^-16 of itself."""
+    """A float32 leaf as bfloat16 and the rest; it decodes to within 2^-15 of itself."""
     leaf = jax.lax.stop_gradient(leaf)
     high = leaf.astype(jnp.bfloat16)
     # Floats of one sign follow each other as integers do: the rest is a difference of bits, across powers of two, too.

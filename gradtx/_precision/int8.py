@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from .._trees.precision import compute_dtype
-from .blocks import gathered, inside, join, split, spread, tiles, tiles_of
+from .blocks import gathered, inside, join, shares, split, spread, tiles, tiles_of
 
 DECADES = 7
 """Of the map: 8 bits are a sign and 7 that the leading 1 can be in (Dettmers et al., 2022, section 2.2)."""
@@ -46,7 +46,7 @@ def encode(leaf: jax.Array, block_size: int) -> Int8Blocks:
     size = jnp.where(size < jnp.finfo(size.dtype).tiny, 0, size).astype(leaf.dtype)
     # Not `least < 0`: a NaN is to count as of both signs.
     has_negative = ~(least >= 0)
-    codes = _codes(blocks / jnp.where(size == 0, 1, size).astype(blocks.dtype), has_negative)
+    codes = _codes(shares(blocks, size), has_negative)
     scales = jnp.where(has_negative, -size, size)
     # Else the rearrangement, which costs nothing by itself, becomes divisions of indices in the kernel of the codes.
     codes = jax.lax.optimization_barrier(codes)
@@ -71,14 +71,14 @@ def decode(codes: jax.Array, scales: jax.Array) -> jax.Array:
 
 def _codes(share: jax.Array, has_negative: jax.Array) -> jax.Array:
     """The codes of entries as a share of the largest, in -1 to 1."""
-    share = share.astype(jnp.float32)
     parts = jnp.where(has_negative, 1.0, 2.0).astype(jnp.float32)
     size = jnp.where(has_negative, jnp.abs(share), jnp.sqrt(jnp.maximum(share, 0))) * _top(parts)
     # What brings a decade to the topmost one, and the number of its parts: selects, which vector units do quickly, where
     # a logarithm or a search in the levels would be three times as slow.
     up, count = jnp.full_like(size, 10.0 ** (DECADES - 1)), parts + jnp.zeros_like(size)
     for decade in range(1, DECADES):
-        above = size >= 10.0 ** (decade - DECADES)
+        # The middle between its least level and the topmost of the decade below.
+        above = size >= (0.1 + 0.18 / (parts * 2.0**decade)) * 10.0 ** (decade + 1 - DECADES)
         up = jnp.where(above, 10.0 ** (DECADES - 1 - decade), up)
         count = jnp.where(above, parts * 2.0**decade, count)
     part = jnp.clip(jnp.floor((size * up - 0.1) * (count * (1 / 0.9))), 0, count - 1)

