@@ -157,6 +157,11 @@ from ._transforms.monitor import measure_with_ema as measure_with_ema
 
 # Precision of the state
 
+from ._wrappers.state_dtype import state_dtype as state_dtype
+from ._wrappers.quantize_state import quantize_state as quantize_state
+from ._wrappers.master_weights import master_weights as master_weights
+from ._wrappers.stochastic_round import stochastic_round as stochastic_round
+
 # Sharded state
 
 # Sweeps
@@ -264,6 +269,10 @@ from ._wrappers.average import AverageState as AverageState
 from ._wrappers.lawa import LawaState as LawaState
 from ._wrappers.lookahead import LookaheadState as LookaheadState
 from ._wrappers.schedule_free import ScheduleFreeState as ScheduleFreeState
+from ._wrappers.state_dtype import StateDtypeState as StateDtypeState
+from ._wrappers.quantize_state import QuantizeStateState as QuantizeStateState
+from ._wrappers.master_weights import MasterWeightsState as MasterWeightsState
+from ._wrappers.stochastic_round import StochasticRoundState as StochasticRoundState
 
 from ._wrappers.observe import ObserveState as ObserveState
 from ._transforms.monitor import MonitorState as MonitorState

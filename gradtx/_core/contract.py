@@ -66,6 +66,8 @@ class GradientTransformation(PyTreeNode, _OptaxType):
     describes = "a gradient transformation (a pair of init and update)"
     _owns_step = False
     """Whether its state follows the parameters, so that the updates which it returns have to be the step itself."""
+    _rounds_step = False
+    """Whether a step of half-precision parameters leads to a point that is rounded, and not as far as in float32."""
 
     if TYPE_CHECKING:
 
