@@ -89,6 +89,10 @@ from ._report import report as report
 
 # Sharded state
 
+from ._state_specs import state_specs as state_specs
+from ._state_specs import state_structs as state_structs
+from ._wrappers.zero import zero as zero
+
 # Sweeps
 
 # Minimising
