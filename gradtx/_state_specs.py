@@ -53,7 +53,7 @@ def state_specs(
     mesh = mesh_of(params) if mesh is None else mesh
     given = [known_spec(leaf) for leaf in leaves] if specs is None else leaf_specs("state_specs", specs, params)
     state, found = inferred(coerced, params, given, mesh)
-    for zero, part in _zeros(coerced, jax.tree.structure(state).unflatten(range(len(found)))):
+    for zero, part in zeros_inside(coerced, jax.tree.structure(state).unflatten(range(len(found)))):
         rule = zero._rule(mesh)
         if rule is not None:
             shapes = [np.shape(leaf) for leaf in leaves]
@@ -106,28 +106,32 @@ def _coerced(owner: str, tx: object) -> GradientTransformation:
     return found
 
 
-def _zeros(tx: GradientTransformation, state: OptState) -> Iterator[tuple[Any, OptState]]:
-    """Each transformation inside that moves its state, outer ones first, with the state."""
+def zeros_inside(tx: GradientTransformation, state: OptState) -> Iterator[tuple[Any, OptState]]:
+    """Each `zero` in a transformation, outer ones first, with its state."""
     if hasattr(tx, "_rule"):
         yield tx, state
     for _, inner, part in tx._inside(state):
-        yield from _zeros(inner, part)
+        yield from zeros_inside(inner, part)
 
 
 def mesh_of(*trees: PyTree) -> AnyMesh | None:
     """The mesh that leaves lie on, in a compiled function too, else the one in context; None where there is none."""
     for leaf in jax.tree.leaves(trees):
-        sharding = getattr(leaf, "sharding", None)
-        mesh = getattr(sharding, "mesh", None)
+        mesh = getattr(_sharding(leaf), "mesh", None)
         if mesh is not None and not mesh.empty:
             return mesh
     mesh = jax.sharding.get_abstract_mesh()
     return None if mesh.empty else mesh
 
 
+def _sharding(leaf: Any) -> Any:
+    # A tracer tells the mesh that it lies on by its type alone.
+    return jax.typeof(leaf).sharding if isinstance(leaf, jax.core.Tracer) else getattr(leaf, "sharding", None)
+
+
 def known_spec(leaf: Any) -> PartitionSpec:
     """How a leaf is sharded, as far as it says so. Raises TypeError for a sharding without a spec over several devices."""
-    sharding = jax.typeof(leaf).sharding if isinstance(leaf, jax.core.Tracer) else getattr(leaf, "sharding", None)
+    sharding = _sharding(leaf)
     if isinstance(sharding, NamedSharding):
         return sharding.spec
     if isinstance(sharding, PartitionSpec):

@@ -36,6 +36,7 @@ class Rule(NamedTuple):
     min_size: int
     sizes: dict[str, int]
     """Of the mesh's axes."""
+    is_explicit: bool
 
     def __call__(self, shape: tuple[int, ...], spec: PartitionSpec) -> PartitionSpec:
         """The spec with the axis in it, or as it is where none can be."""
@@ -52,9 +53,11 @@ class Rule(NamedTuple):
         entries[best] = (*names[best], self.axis) if names[best] else self.axis
         return PartitionSpec(*entries)
 
-    def state(self, leaf: jax.ShapeDtypeStruct, spec: PartitionSpec) -> PartitionSpec:
+    def state(self, leaf: Any, spec: PartitionSpec) -> PartitionSpec:
         """Of a leaf of the state, whose spec follows from that of its parameter."""
-        return spec if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) else self(leaf.shape, spec)
+        # Explicit types have to fit: rows' means that are cut where their matrix is not could not be multiplied with it.
+        own = not self.is_explicit and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+        return self(leaf.shape, spec) if own else spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +66,12 @@ class _Layout:
 
     rule: Rule
     mesh: AnyMesh
-    is_explicit: bool
     given: PyTree
+
+    @property
+    def is_explicit(self) -> bool:
+        """Whether shardings are types."""
+        return self.rule.is_explicit
 
     def known(self, tree: PyTree) -> list[PartitionSpec]:
         """How the leaves of a tree like the parameters lie, apart from the rule."""
@@ -210,20 +217,18 @@ class zero(GradientTransformation):
                 f"zero: the mesh has no axis {self.axis!r} to shard the state over; it has {', '.join(sizes)}. Give "
                 "one: zero(tx, axis=...)"
             )
-        return Rule(self.axis, self.min_size, sizes) if sizes[self.axis] > 1 else None
-
-    def _layout(self, trees: PyTree) -> _Layout | None:
-        mesh = mesh_of(trees)
-        rule = self._rule(mesh)
-        if mesh is None or rule is None:
-            return None
         kind = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))[self.axis]
         if kind is AxisType.Manual:
             raise ValueError(
                 f"zero: the axis {self.axis!r} is manual here, in jax.shard_map, where each device has numbers of its "
                 "own. Call init and update outside of it"
             )
-        return _Layout(rule, mesh, kind is AxisType.Explicit, self.specs)
+        return Rule(self.axis, self.min_size, sizes, kind is AxisType.Explicit) if sizes[self.axis] > 1 else None
+
+    def _layout(self, trees: PyTree) -> _Layout | None:
+        mesh = mesh_of(trees)
+        rule = self._rule(mesh)
+        return None if mesh is None or rule is None else _Layout(rule, mesh, self.specs)
 
     def _specs_of(self, layout: _Layout, state: OptState, params: Params) -> list[PartitionSpec]:
         """How the state is to lie, by the parameters as they are cut."""
