@@ -84,6 +84,10 @@ from ._rules import by_rule as by_rule
 # Telemetry
 
 from ._report import report as report
+from ._wrappers.observe import observe as observe
+from ._transforms.monitor import monitor as monitor
+from ._transforms.monitor import snapshot as snapshot
+from ._transforms.monitor import measure_with_ema as measure_with_ema
 
 # Precision of the state
 
@@ -169,6 +173,10 @@ from ._linesearch.zoom import ScaleByZoomLinesearchState as ScaleByZoomLinesearc
 from ._linesearch.zoom import ZoomLinesearchInfo as ZoomLinesearchInfo
 from ._linesearch.backtracking import ScaleByBacktrackingLinesearchState as ScaleByBacktrackingLinesearchState
 from ._linesearch.backtracking import BacktrackingLinesearchInfo as BacktrackingLinesearchInfo
+
+from ._wrappers.observe import ObserveState as ObserveState
+from ._transforms.monitor import MonitorState as MonitorState
+from ._transforms.monitor import SnapshotState as SnapshotState
 
 if TYPE_CHECKING:  # a type checker takes a module with `__getattr__` for one that has every name
     from . import interop as interop

@@ -104,7 +104,7 @@ def path_name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def first_match(owner: str, rules: Sequence[Rule], params: Params, default: int | None = None) -> PyTree:
+def first_match(owner: str, rules: Sequence[object], params: Params, default: int | None = None) -> PyTree:
     """For each parameter the position of the first rule that matches it.
 
     Args:
@@ -132,7 +132,7 @@ def first_match(owner: str, rules: Sequence[Rule], params: Params, default: int 
     return structure.unflatten(found)
 
 
-def as_rule(owner: str, rule: Rule) -> Callable[[Any], Any]:
+def as_rule(owner: str, rule: object) -> Callable[[Any], Any]:
     """A rule as a function from parameters to bools. Raises TypeError for what is none."""
     if isinstance(rule, (str, re.Pattern)):
         return by_path(rule)

@@ -32,12 +32,9 @@ def only(name: str, tree: PyTree, labels: PyTree, label: Hashable) -> PyTree:
 
 def merged(trees: Mapping[Any, PyTree], labels: PyTree) -> PyTree:
     """Each leaf from the tree of its label."""
-    columns, structure = {}, None
-    for label, tree in trees.items():
-        columns[label], theirs, structure = _aligned(f"the tree of {label!r}", tree, labels)
-    if structure is None:
-        return labels
-    return structure.unflatten([None if own is None else columns[own][i] for i, own in enumerate(theirs)])
+    owners, structure = jax.tree.flatten(labels, is_leaf=_is_none)
+    columns = {label: _aligned(f"the tree of {label!r}", tree, labels)[0] for label, tree in trees.items()}
+    return structure.unflatten([None if own is None else columns[own][i] for i, own in enumerate(owners)])
 
 
 def _aligned(name: str, tree: PyTree, labels: PyTree) -> tuple[list[Any], list[Any], Any]:

@@ -22,7 +22,7 @@ INNER = (
     Row("sgd", rate=0.05),
     Row("lbfgs", {}, {"memory_size": 2}, extra=paraboloid, sign="flips"),
     Row("mlp", factory=_mlp, refuses=("complex",), sign="any"),
-    Row("optax", factory=lambda: gradtx.chain(optax.adam(0.05)), holds_a_function=True),
+    Row("optax", factory=lambda: gradtx.chain(optax.adam(0.05)), sign="flips", holds_a_function=True),
 )
 """Beside `adam`, which every wrapper has a row of the table with."""
 
