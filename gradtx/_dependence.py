@@ -149,8 +149,8 @@ def _owners(
 ) -> list[int | None]:
     """For each leaf the one parameter that it depends on.
 
-    In each probe a part of the parameters is changed, and each parameter in another choice of half of the probes. A leaf
-    that follows one parameter changes in just these; one that follows several changes in more.
+    In each probe a part of the parameters is changed, and each parameter in another choice of half of the probes. A
+    leaf that follows one parameter changes in just these; one that follows several changes in more.
     """
     probes = next(n for n in itertools.count(1) if math.comb(n, n // 2) >= len(movable))
     codes = dict(zip(itertools.combinations(range(probes), max(1, probes // 2)), movable, strict=False))
@@ -171,9 +171,9 @@ def _plans(shape: Shape) -> list[_Plan]:
     """
     order = sorted(range(len(shape)), key=lambda k: (shape[k], k))
     up, down = list(shape), list(shape)
-    for before, k in zip(order, order[1:], strict=False):
+    for before, k in itertools.pairwise(order):
         up[k] = max(shape[k], up[before] + 2) if shape[before] > 1 else shape[k]
-    for k, after in zip(reversed(order[:-1]), reversed(order), strict=False):
+    for after, k in itertools.pairwise(reversed(order)):
         down[k] = min(shape[k], down[after] - 2) if shape[k] > 1 else shape[k]
     plans = [_Plan(tuple(up), 1), _Plan(tuple(down), -1), _Plan(shape, 1), _Plan(shape, -1)]
     # An axis of one entry, or of none, is left alone, and none becomes one.

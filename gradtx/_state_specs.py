@@ -20,9 +20,7 @@ Entry: TypeAlias = Any
 """What a `PartitionSpec` says of an axis: a mesh axis, a tuple of them, or `None`."""
 
 
-def state_specs(
-    tx: GradientTransformation, params: Params, specs: PyTree = None, *, mesh: AnyMesh | None = None
-) -> OptState:
+def state_specs(tx: Any, params: Params, specs: PyTree = None, *, mesh: AnyMesh | None = None) -> OptState:
     """A `PartitionSpec` for each leaf of the state, so that it is sharded as its parameter.
 
         with jax.set_mesh(mesh):
@@ -38,7 +36,7 @@ def state_specs(
     the choice of a stable sort assumed, which costs communication at most where it is another.
 
     Args:
-        tx: Any transformation.
+        tx: Any transformation, gradtx's or optax's.
         params: Arrays with shardings, or `ShapeDtypeStruct`s with them.
         specs: A tree of `PartitionSpec`s like the parameters, or a prefix of it, where they have no shardings, as in a
             compiled function under automatic axes. In place of theirs.
@@ -49,7 +47,7 @@ def state_specs(
         TypeError: if a spec is none, or a parameter's sharding has none.
     """
     coerced = _coerced("state_specs", tx)
-    leaves, structure = jax.tree.flatten(params)
+    leaves = jax.tree.leaves(params)
     mesh = mesh_of(params) if mesh is None else mesh
     given = [known_spec(leaf) for leaf in leaves] if specs is None else leaf_specs("state_specs", specs, params)
     state, found = inferred(coerced, params, given, mesh)
@@ -65,9 +63,7 @@ def state_specs(
     return jax.tree.structure(state).unflatten(found)
 
 
-def state_structs(
-    tx: GradientTransformation, params: Params, specs: PyTree = None, *, mesh: Mesh | None = None
-) -> OptState:
+def state_structs(tx: Any, params: Params, specs: PyTree = None, *, mesh: Mesh | None = None) -> OptState:
     """The state as `ShapeDtypeStruct`s with shardings: what Orbax takes for a target, and `jit` for `out_shardings`.
 
         structs = gradtx.state_structs(tx, params)
@@ -130,7 +126,7 @@ def _sharding(leaf: Any) -> Any:
 
 
 def known_spec(leaf: Any) -> PartitionSpec:
-    """How a leaf is sharded, as far as it says so. Raises TypeError for a sharding without a spec over several devices."""
+    """How a leaf is sharded, as far as it says so. Raises TypeError for one over devices without a spec."""
     sharding = _sharding(leaf)
     if isinstance(sharding, NamedSharding):
         return sharding.spec

@@ -55,7 +55,7 @@ class Rule(NamedTuple):
 
     def state(self, leaf: Any, spec: PartitionSpec) -> PartitionSpec:
         """Of a leaf of the state, whose spec follows from that of its parameter."""
-        # Explicit types have to fit: rows' means that are cut where their matrix is not could not be multiplied with it.
+        # Explicit types have to fit: means of rows that are cut where their matrix is not could not meet it.
         own = not self.is_explicit and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
         return self(leaf.shape, spec) if own else spec
 
@@ -89,49 +89,45 @@ class _Layout:
         """Each leaf by the rule."""
         if not self.is_explicit and self.given is None:
             self._refuse_unknown(tree)
-        return self._placed(tree, self.known(tree), self.cut(tree))
+        return self._placed(tree, self.cut(tree))
 
     def gather(self, tree: PyTree, like: PyTree) -> PyTree:
         """Each leaf as that of a tree which has not been cut."""
-        whole = dict(zip(_places(like), zip(self.known(like), self.cut(like), strict=True), strict=True))
-        pairs = [whole[place] for place in _places(tree)]
-        return self._placed(tree, [cut for _, cut in pairs], [known for known, _ in pairs])
+        whole = dict(zip(_places(like), self.known(like), strict=True))
+        return self._placed(tree, [whole[place] for place in _places(tree)])
 
     def state(self, state: OptState, specs: Sequence[PartitionSpec]) -> OptState:
         """A state, each leaf by its spec."""
-        leaves = jax.tree.leaves(state)
-        before = list(map(known_spec, leaves)) if self.is_explicit else [PartitionSpec()] * len(leaves)
-        return self._placed(state, before, specs)
+        return self._placed(state, specs)
 
-    def _placed(self, tree: PyTree, before: Sequence[PartitionSpec], after: Sequence[PartitionSpec]) -> PyTree:
+    def _placed(self, tree: PyTree, specs: Sequence[PartitionSpec]) -> PyTree:
         leaves, structure = jax.tree.flatten(tree)
-        rows = zip(leaves, before, after, strict=True)
-        return structure.unflatten([x if old == new else self._put(x, old, new) for x, old, new in rows])
+        return structure.unflatten([self._put(leaf, spec) for leaf, spec in zip(leaves, specs, strict=True)])
 
-    def _put(self, leaf: Any, before: PartitionSpec, after: PartitionSpec) -> jax.Array:
-        if not self.is_explicit and self.given is None:
-            # What other axes of the mesh do with other axes of the leaf is not known, and left to the compiler.
-            full = [[*spec, *[None] * (np.ndim(leaf) - len(spec))] for spec in (before, after)]
-            free = PartitionSpec.UNCONSTRAINED
-            after = PartitionSpec(*(new if new != old else free for old, new in zip(*full, strict=True)))
+    def _put(self, leaf: Any, spec: PartitionSpec) -> jax.Array:
+        # A leaf that stays whole is told so, too: the compiler would shard it as it likes.
+        if np.ndim(leaf) == 0 or (self.is_explicit and _padded(known_spec(leaf), leaf) == _padded(spec, leaf)):
+            return leaf
         in_context = not jax.sharding.get_abstract_mesh().empty
-        target = after if in_context else NamedSharding(self.mesh, after)
+        target = spec if in_context else NamedSharding(self.mesh, spec)
         return reshard(leaf, target) if self.is_explicit else jax.lax.with_sharding_constraint(leaf, target)
 
     def _refuse_unknown(self, tree: PyTree) -> None:
-        """Raise ValueError where a compiled function would undo what an array says now."""
-        for (path, leaf), spec in zip(jax.tree.leaves_with_path(tree), self.cut(tree), strict=True):
-            if isinstance(leaf, jax.core.Tracer) or not isinstance(leaf, jax.Array):
-                continue
-            now = [*known_spec(leaf), *[None] * (leaf.ndim - len(known_spec(leaf)))]
-            clash = [k for k, entry in enumerate(spec) if entry is not None and mesh_axes(now[k])]
-            twice = any(self.rule.axis in mesh_axes(entry) for entry in now)
-            if len(spec) and (clash or twice) and tuple(now) != tuple(spec):
-                raise ValueError(
-                    f"zero: {jax.tree_util.keystr(path) or 'the parameter'} has the spec {known_spec(leaf)}, which a "
-                    "compiled update cannot see on a mesh of automatic axes. Say how the parameters lie: "
-                    f"zero(..., axis={self.rule.axis!r}, specs=...), PartitionSpecs like the parameters"
-                )
+        """Raise ValueError where parameters lie, or may lie, as a compiled update cannot see."""
+        hint = (
+            "which a compiled update cannot see on automatic axes. Say how they lie: "
+            f"zero(..., axis={self.rule.axis!r}, specs=...), with PartitionSpecs like the parameters, or PartitionSpec() if they are whole on every device"
+        )
+        others = [name for name, size in self.rule.sizes.items() if size > 1 and name != self.rule.axis]
+        if others:
+            raise ValueError(f"zero: parameters may be sharded over {', '.join(others)}, {hint}")
+        for path, leaf in jax.tree.leaves_with_path(tree):
+            if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and any(known_spec(leaf)):
+                raise ValueError(f"zero: {jax.tree_util.keystr(path)} has the spec {known_spec(leaf)}, {hint}")
+
+
+def _padded(spec: PartitionSpec, leaf: Any) -> tuple[Any, ...]:
+    return (*spec, *[None] * (np.ndim(leaf) - len(spec)))
 
 
 class zero(GradientTransformation):
@@ -143,9 +139,9 @@ class zero(GradientTransformation):
     and the state takes 1/n of the memory. The numbers are those of the inner transformation: sums over a tree (a global
     norm, an inner product) remain sums over all of it.
 
-    A leaf is cut along its longest axis that n devices divide, of those that are not sharded yet, else along one that is
-    and can be divided further. What has fewer than `min_size` entries, or no such axis, stays as it is; `state_specs`
-    shows what lies where. Leaves of the state follow their parameters.
+    A leaf is cut along its longest axis that n devices divide, of those that are not sharded yet, else along one that
+    is and can be divided further. What has fewer than `min_size` entries, or no such axis, stays as it is;
+    `state_specs` shows what lies where. Leaves of the state follow their parameters.
 
     The mesh is that on which the arrays lie, else the one in context (`jax.set_mesh`). Without one, as on a laptop,
     `zero(tx)` is `tx`.
@@ -156,13 +152,13 @@ class zero(GradientTransformation):
         inner: What to update with. What is outside of `zero` (`average(zero(tx))`) has its own state whole.
         axis: The mesh axis along which the batch is sharded; automatic or explicit.
         min_size: Leaves with fewer entries stay whole: a message a leaf costs more than they take.
-        specs: `PartitionSpec`s of the parameters, like them or a prefix. They are needed where parameters are sharded
-            along other axes of a mesh with automatic ones, since a compiled function cannot see how. On explicit axes
-            they are in the types, and these are not read.
+        specs: `PartitionSpec`s of the parameters, like them or a prefix. They are needed where a mesh of automatic axes
+            has others than `axis`, since a compiled function cannot see how parameters are sharded over them. On an
+            explicit axis they are in the types, and these are not read.
 
     Raises:
-        ValueError: if the mesh has no such axis, or it is manual (in `jax.shard_map`); or if parameters are sharded in a
-            way that has to be given as `specs`.
+        ValueError: if the mesh has no such axis, or it is manual (in `jax.shard_map`); or if parameters are sharded, or
+            may be, in a way that has to be given as `specs`.
         TypeError: if `specs` are none.
 
     Source: Rajbhandari et al., 2020 (ZeRO, stage 1); Xu et al., 2020 (arXiv:2004.13336).
