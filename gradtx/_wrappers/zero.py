@@ -116,7 +116,8 @@ class _Layout:
         """Raise ValueError where parameters lie, or may lie, as a compiled update cannot see."""
         hint = (
             "which a compiled update cannot see on automatic axes. Say how they lie: "
-            f"zero(..., axis={self.rule.axis!r}, specs=...), with PartitionSpecs like the parameters, or PartitionSpec() if they are whole on every device"
+            f"zero(..., axis={self.rule.axis!r}, specs=...), with PartitionSpecs like the parameters, or "
+            "PartitionSpec() if they are whole on every device"
         )
         others = [name for name, size in self.rule.sizes.items() if size > 1 and name != self.rule.axis]
         if others:
