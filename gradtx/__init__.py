@@ -170,6 +170,18 @@ from ._wrappers.zero import zero as zero
 
 # Sweeps
 
+from ._sweeps.grid import grid as grid
+from ._sweeps.lanes import stack as stack
+from ._sweeps.lanes import lane as lane
+from ._sweeps.lanes import take as take
+from ._sweeps.sweep import sweep as sweep
+from ._sweeps.search import successive_halving as successive_halving
+from ._sweeps.search import population_based_training as population_based_training
+from ._sweeps.lanes import Grid as Grid
+from ._sweeps.sweep import SweepResults as SweepResults
+from ._sweeps.search import Halving as Halving
+from ._sweeps.search import Population as Population
+
 # Minimising
 
 from ._minimize import minimize as minimize
