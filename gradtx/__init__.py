@@ -185,6 +185,7 @@ from ._wrappers.average import AverageState as AverageState
 from ._wrappers.lawa import LawaState as LawaState
 from ._wrappers.lookahead import LookaheadState as LookaheadState
 from ._wrappers.schedule_free import ScheduleFreeState as ScheduleFreeState
+from ._wrappers.schedule_free import ScheduleFreeWithXState as ScheduleFreeWithXState
 
 from ._wrappers.observe import ObserveState as ObserveState
 from ._transforms.monitor import MonitorState as MonitorState

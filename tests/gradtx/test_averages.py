@@ -283,9 +283,7 @@ def test_what_cannot_be_is_refused():
     sgd = gradtx.sgd(0.1)
     with pytest.raises(ValueError, match=r"`b1` must be positive, got 0: .* keep_x=True"):
         gradtx.schedule_free(sgd, 0.1, b1=0.0)
-    with pytest.raises(
-        ValueError, match=r"`outer` defines gradient_params .* gradtx.sgd\(learning_rate, momentum"
-    ):
+    with pytest.raises(ValueError, match=r"`outer` defines gradient_params .* gradtx.sgd\(learning_rate, momentum"):
         gradtx.lookahead(sgd, 2, 0.5, outer=gradtx.nag(0.1))
     with pytest.raises(ValueError, match=r"`every` must be a finite number >= 1, got 0"):
         gradtx.average(sgd, every=0)

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import gradtx
+from gradtx.interop import from_optax
 
 from .following import followed
 from .problem import ALIKE, CURVATURE, assert_close, gradient, problem
@@ -66,7 +67,7 @@ def optax_free(tx: Any, params: Any, noise: Any) -> Any:
 @pytest.mark.usefixtures("x64")
 def test_schedule_free_equals_optax_at_a_constant_rate():
     params, noise = problem(STEPS)
-    known = {"b1": 0.8, "weight_lr_power": 1.5}
+    known: Any = {"b1": 0.8, "weight_lr_power": 1.5}
     for ours, theirs in (
         (
             gradtx.schedule_free(gradtx.adam(0.05, 0.0, 0.95, 1e-3), 0.05, **known),
@@ -128,6 +129,34 @@ def test_the_average_of_a_changed_b1_is_that_of_the_parameters():
         now = gradtx.apply_updates(last, updates)
         after.append((now, changed.eval_params(now, new)))
     assert_close(*after, RTOL)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_state_of_optax_goes_on():
+    """Its fields are ours; what its base optimizer does not count is told."""
+    params, noise = problem(20, leaves=ALIKE)
+    first, then = (jax.tree.map(lambda leaf, part=part: leaf[part], noise) for part in (slice(12), slice(12, None)))
+    known: Any = {"b1": 0.8, "b2": 0.95, "eps": 1e-3, "weight_decay": 0.1}
+    theirs, ours = optax.contrib.schedule_free_adamw(0.05, **known), gradtx.schedule_free_adamw(0.05, **known)
+    state = theirs.init(params)
+    with jax.numpy_dtype_promotion("standard"):
+        for t in range(12):
+            noise_now = jax.tree.map(lambda leaf, t=t: leaf[t], first)
+            updates, state = theirs.update(gradient(params, noise_now), state, params)
+            params = optax.apply_updates(params, updates)
+    adopted = from_optax(ours, state, params, count=12)
+    assert isinstance(adopted, gradtx.ScheduleFreeState)
+    assert int(adopted.step_count) == 13
+
+    def step(carry: Any, noise: Any) -> Any:
+        params, state = carry
+        updates, state = ours.update(gradient(params, noise), state, params)
+        params = gradtx.apply_updates(params, updates)
+        return (params, state), params
+
+    whole, _, _ = followed(ours, *problem(20, leaves=ALIKE))
+    _, path = jax.lax.scan(step, (params, adopted), then)
+    assert_close(path, jax.tree.map(lambda leaf: leaf[12:], whole), RTOL)
 
 
 def test_schedule_free_in_half_precision_keeps_a_count_of_its_weights():
