@@ -44,7 +44,7 @@ def ema_weights(n: int, decay: Any, warmup: float = 1.0) -> np.ndarray:
     """Of n points: each decay multiplies what was there."""
     weights = np.zeros(0)
     for t in range(n):
-        rho = min(decay(t) if callable(decay) else decay, (1 + t) / (warmup + t))
+        rho = min(float(decay(t) if callable(decay) else decay), (1 + t) / (warmup + t))
         weights = np.append(rho * weights, 1 - rho)
     return weights / weights.sum()
 
@@ -180,9 +180,9 @@ def test_the_dtype_of_the_average_is_an_argument():
     params = jnp.ones(2, jnp.bfloat16)
     for wrap in (gradtx.average, gradtx.polyak_average, lambda tx, **dtype: gradtx.lawa(tx, 2, 1, **dtype)):
         for dtype, expected in ((None, jnp.float32), (jnp.bfloat16, jnp.bfloat16), ("float32", jnp.float32)):
-            tx = wrap(gradtx.sgd(1.0), accumulator_dtype=dtype)
+            tx: Any = wrap(gradtx.sgd(1.0), accumulator_dtype=dtype)
             state = tx.init(params)
-            kept = getattr(state, "average", getattr(state, "checkpoints", None))
+            kept = state.checkpoints if isinstance(state, gradtx.LawaState) else state.average
             assert kept.dtype == expected
             assert tx.eval_params(params, state).dtype == jnp.bfloat16
 
@@ -294,7 +294,7 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match=r"`decay` must be in \[0, 1\), got 1"):
         gradtx.average(sgd, 1.0)
     with pytest.raises(ValueError, match="average needs params"):
-        gradtx.average(sgd).update(jnp.ones(2), gradtx.average(sgd).init(jnp.ones(2)))
+        gradtx.average(sgd).update(jnp.ones(2), gradtx.average(sgd).init(jnp.ones(2)), None)
 
 
 # Hyperparameters are data

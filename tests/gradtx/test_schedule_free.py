@@ -123,8 +123,9 @@ def test_the_average_of_a_changed_b1_is_that_of_the_parameters():
     last, point = (jax.tree.map(lambda leaf: leaf[-1], tree) for tree in (path, points))
     assert_close(tx.replace(b1=0.3).eval_params(last, state), point, RTOL)
     kept = followed(tx.replace(keep_x=True), params, noise)[2]
-    after = []
-    for changed, known in ((tx.replace(b1=0.3), state), (tx.replace(b1=0.3, keep_x=True), kept)):
+    after: list[Any] = []
+    cases: Any = ((tx.replace(b1=0.3), state), (tx.replace(b1=0.3, keep_x=True), kept))
+    for changed, known in cases:
         updates, new = changed.update(gradient(last, point), known, last)
         now = gradtx.apply_updates(last, updates)
         after.append((now, changed.eval_params(now, new)))
@@ -170,6 +171,7 @@ def test_schedule_free_in_half_precision_keeps_a_count_of_its_weights():
         return (gradtx.apply_updates(params, updates), state), None
 
     (params, state), _ = jax.lax.scan(step, (params, tx.init(params)), length=600)
+    assert isinstance(state, gradtx.ScheduleFreeWithXState)
     assert float(state.weight_sum) == 600
     np.testing.assert_allclose(state.z, 0.4, rtol=1e-4)
     np.testing.assert_allclose(state.x, 1 - 1e-3 * 601 / 2, rtol=1e-4)
