@@ -73,8 +73,8 @@ def _codes(share: jax.Array, has_negative: jax.Array) -> jax.Array:
     """The codes of entries as a share of the largest, in -1 to 1."""
     parts = jnp.where(has_negative, 1.0, 2.0).astype(jnp.float32)
     size = jnp.where(has_negative, jnp.abs(share), jnp.sqrt(jnp.maximum(share, 0))) * _top(parts)
-    # What brings a decade to the topmost one, and the number of its parts: selects, which vector units do quickly, where
-    # a logarithm or a search in the levels would be three times as slow.
+    # What brings a decade to the topmost one, and the number of its parts: by selects, which vector units do several of
+    # in the time of one look into a table.
     up, count = jnp.full_like(size, 10.0 ** (DECADES - 1)), parts + jnp.zeros_like(size)
     for decade in range(1, DECADES):
         # The middle between its least level and the topmost of the decade below.

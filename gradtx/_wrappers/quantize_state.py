@@ -74,8 +74,8 @@ class quantize_state(GradientTransformation):
         TypeError: if a dtype is none of these, or a rule is none.
 
     Source: Dettmers et al., 2022 (8-bit optimizers via block-wise quantization). Differs: there the map of a second
-    moment is of the moment and not of its root, so that an entry below 3e-4 of its block's largest is 0; blocks are runs
-    of the flattened leaf. The byte beside bfloat16 is HeavyBall's error correction.
+    moment is of the moment and not of its root, so that a gradient below 4e-4 of its block's largest leaves 0; blocks
+    are runs of the flattened leaf. The byte beside bfloat16 is HeavyBall's error correction.
     """
 
     inner: GradientTransformation
