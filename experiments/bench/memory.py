@@ -29,7 +29,7 @@ from experiments.bench.timing import Ratio
 Wrap = Callable[[Any], Any]
 
 LEAN = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
-BLOCKS = 3
+BLOCKS = 2
 """Of GPT-2's twelve, for the program."""
 ADAM_INT8, HELD = 2.04, 0.6
 """Goals: bytes of state a parameter, and temporary memory as a part of the float32 state that is spared."""
