@@ -103,7 +103,7 @@ def test_errors_are_bounded(name: str, largest: float, each: float) -> None:
 
 @pytest.mark.parametrize("sign", ["both", "none"])
 def test_int8_takes_the_nearest_level_of_the_dynamic_map(sign: str) -> None:
-    x = np.asarray(numbers((50, 256), 4.0), np.float64)
+    x: Any = np.asarray(numbers((50, 256), 4.0), np.float64)
     x = x if sign == "both" else np.abs(x)
     share = x / np.max(np.abs(x), axis=1, keepdims=True)
     known = np.unique(np.concatenate([-levels(1), levels(1)])) if sign == "both" else levels(2)
