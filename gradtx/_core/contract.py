@@ -66,6 +66,8 @@ class GradientTransformation(PyTreeNode, _OptaxType):
     describes = "a gradient transformation (a pair of init and update)"
     _owns_step = False
     """Whether its state follows the parameters, so that the updates which it returns have to be the step itself."""
+    _rounds_step = False
+    """Whether a step of half-precision parameters leads to a point that is rounded, and not as far as in float32."""
 
     if TYPE_CHECKING:
 
@@ -168,9 +170,10 @@ class GradientTransformation(PyTreeNode, _OptaxType):
         reports: list[tuple[Path, ArrayLike]] = []
         if "count" in getattr(state, "_fields", ()):
             reports += [
-                ((field.name,), value_at(field.name, self.__dict__[field.name], state.count, jnp.result_type(float)))
+                ((name,), value_at(field.name, value, state.count, jnp.result_type(float)))
                 for field in layout(type(self)).fields
                 if Schedule in field.spec.nodes and self.__dict__[field.name] is not None
+                for name, value in _alternatives(field.name, self.__dict__[field.name])
             ]
         for path, tx, part in self._inside(state):
             reports += [((*path, *inner), value) for inner, value in tx._scheduled(part)]
@@ -185,6 +188,12 @@ class GradientTransformation(PyTreeNode, _OptaxType):
             return GradientTransformation(*value)
         init, update = getattr(value, "init", None), getattr(value, "update", None)
         return GradientTransformation(init, update) if callable(init) and callable(update) else None
+
+
+def _alternatives(name: str, value: Any) -> list[tuple[str, Any]]:
+    """The number or schedule of a field, or those that it has for each rule."""
+    by_rule = isinstance(value, PyTreeNode) and not isinstance(value, Schedule)
+    return [(f"{name}.{rule}", each) for rule, each in children(value).items()] if by_rule else [(name, value)]
 
 
 def refuse_step_owner(owner: str, inner: GradientTransformation) -> None:

@@ -25,6 +25,8 @@ from .precision import compute_dtype, in_precision, kernel_dtype, real_dtype, sc
 Kernel = Callable[..., Any]
 Flags = tuple[tuple[str, Any], ...]
 
+_STATIC = (bool, int, str, tuple, type(None))
+
 
 def map_leaves(
     kernel: Kernel,
@@ -33,7 +35,7 @@ def map_leaves(
     *,
     reads: Mapping[str, PyTree] | None = None,
     optional: str | None = None,
-    **numbers: ArrayLike | str,
+    **numbers: ArrayLike | str | tuple[int, ...] | None,
 ) -> Any:
     """Replace the leaves of `trees` by what `kernel` makes of them.
 
@@ -46,7 +48,8 @@ def map_leaves(
         reads: Trees that the kernel only reads (params).
         optional: The tree that may hold `None` where the others have a leaf; default: the first. There, all trees
             keep what they have: a parameter without a gradient keeps its state.
-        numbers: Hyperparameters and once-per-step values, of rank 0. Bools, integers and strings are static.
+        numbers: Hyperparameters and once-per-step values, of rank 0. Bools, integers, strings, tuples (of axes) and
+            `None` are static.
 
     Returns:
         A tuple of the new trees, or the bare tree where there is one.
@@ -64,8 +67,8 @@ def map_leaves(
     structure, rows, kinds = aligned(names, tuple(everything.values()), place)
     if not rows:
         return tuple(trees.values()) if width > 1 else next(iter(trees.values()))
-    flags = tuple((name, value) for name, value in numbers.items() if isinstance(value, (bool, int, str)))
-    scalars = {name: value for name, value in numbers.items() if not isinstance(value, (bool, int, str))}
+    flags = tuple((name, value) for name, value in numbers.items() if isinstance(value, _STATIC))
+    scalars = {name: value for name, value in numbers.items() if not isinstance(value, _STATIC)}
     for name, value in scalars.items():
         check_rank(name, value)
 
@@ -102,7 +105,7 @@ def map_rows(
         if dtype not in converted:
             converted[dtype] = in_dtype(dtype)
         try:
-            for indices in _chunks(group):
+            for indices in chunks(group):
                 if len(indices) == 1:
                     new[indices[0]] = one(rows[indices[0]], converted[dtype])
                     continue
@@ -128,7 +131,7 @@ def _groups(kinds: list[tuple[Kind, ...]], optional: int) -> dict[tuple[Any, ...
     return groups
 
 
-def _chunks(group: list[int]) -> list[list[int]]:
+def chunks(group: list[int]) -> list[list[int]]:
     """A group in a few calls of a few leaves each."""
     size = _chunk_size(len(group))
     return [group[i : i + size] for i in range(0, len(group), size)]
