@@ -48,5 +48,12 @@ class scale_by_trust_ratio(Stateless):
     eps: NonNegative = 0.0
 
     def update(self, updates: Updates, state: EmptyState, params: Params) -> tuple[Updates, EmptyState]:
-        numbers = {"min_norm": self.min_norm, "trust_coefficient": self.trust_coefficient, "eps": self.eps}
-        return map_leaves(_trust, {"updates": updates}, reads={"params": params}, **numbers), state
+        updates = map_leaves(
+            _trust,
+            {"updates": updates},
+            reads={"params": params},
+            min_norm=self.min_norm,
+            trust_coefficient=self.trust_coefficient,
+            eps=self.eps,
+        )
+        return updates, state

@@ -19,6 +19,9 @@ STEPS = 50
 # As in test_oracles.py.
 RTOL = 1e-12
 
+# For calls that type checkers refuse, too.
+UNTYPED: Any = gradtx
+
 CONSTRAINTS = {
     "keep_params_nonnegative": gradtx.keep_params_nonnegative(),
     "max_norm": gradtx.max_norm(0.5),
@@ -264,14 +267,14 @@ def test_entries_of_any_size_have_a_norm() -> None:
         (lambda: gradtx.project_norm(float("inf")), ValueError, "`norm` must be a finite number > 0, got inf"),
         (lambda: gradtx.max_norm(1.0, "rows"), TypeError, "`axis`: expected an axis, a tuple of axes, or None for all"),
         (lambda: gradtx.max_norm(1.0, (0, 1.5)), TypeError, "expected an axis, a tuple of axes, or None for all"),
-        (lambda: gradtx.hyperball("last"), ValueError, "`radius` must be 'initial' or 'current', got 'last'"),
+        (lambda: UNTYPED.hyperball("last"), ValueError, "`radius` must be 'initial' or 'current', got 'last'"),
         (
             lambda: moved(gradtx.keep_params_nonnegative(), {"w": jnp.ones(2, complex)}, {"w": jnp.ones(2, complex)}),
             TypeError,
             r"keep_params_nonnegative: params\['w'\] is complex, expected real numbers: they have no order",
         ),
         (
-            lambda: gradtx.max_norm(1.0).update(jnp.ones(2), gradtx.EmptyState()),
+            lambda: UNTYPED.max_norm(1.0).update(jnp.ones(2), gradtx.EmptyState()),
             ValueError,
             "max_norm needs params",
         ),

@@ -18,6 +18,8 @@ from .problem import CURVATURE, assert_close, iterate, oracle_path, problem, tra
 # As in test_oracles.py.
 RTOL = 1e-12
 STEPS = 50
+# For calls that type checkers refuse, too.
+UNTYPED: Any = gradtx
 
 
 def adam_step(state: Any, g: np.ndarray, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-3) -> Any:
@@ -117,8 +119,8 @@ def test_cautious_knows_which_way_updates_go() -> None:
         updates, _ = tx.update(up, tx.init(up), up)
         np.testing.assert_array_equal(np.sign(updates), way)
     with pytest.raises(ValueError, match=r"whether the updates of .* go along .* cannot be seen"):
-        gradtx.cautious(optax.adam(0.1))
-    tx = gradtx.cautious(optax.sgd(0.1), descends=True)
+        UNTYPED.cautious(optax.adam(0.1))
+    tx = UNTYPED.cautious(optax.sgd(0.1), descends=True)
     np.testing.assert_allclose(tx.update(up, tx.init(up), up)[0], -0.1, rtol=1e-6)
     gradtx.cautious(gradtx.chain(optax.clip(1.0), gradtx.adam(0.1)))
 
@@ -144,8 +146,12 @@ def test_grokfast_amplifies_the_slow_part_alone() -> None:
     """A constant gradient comes out 1 + lambda times, one that alternates nearly as it is."""
     tx = gradtx.grokfast(0.98, 2.0)
     grads = np.stack([np.ones(1000), (-1.0) ** np.arange(1000)], axis=1)
-    _, path = jax.lax.scan(lambda state, g: tx.update(g, state)[::-1], tx.init(jnp.zeros(2)), grads)
-    updates = path[-1]
+
+    def step(state: Any, g: Any) -> Any:
+        updates, state = tx.update(g, state)
+        return state, updates
+
+    updates = jax.lax.scan(step, tx.init(jnp.zeros(2)), grads)[1][-1]
     # The alternating part's average is (1 - alpha) / (1 + alpha) of it.
     np.testing.assert_allclose(updates, [3.0, -(1 + 2 * 0.02 / 1.98)], rtol=1e-6)
 
@@ -289,6 +295,25 @@ def test_mechanic_equals_optax_and_so_does_its_state(standard_promotion: None) -
         gradtx.mechanize(gradtx.adam(1.0)), gradtx.mechanize(gradtx.adam(1.0), 1e-2, 1e-8, 1e-6, 6)
     )
     assert float(gradtx.report(state)["scale"]) == pytest.approx(float(jnp.sum(state.s)))
+
+
+def test_checkpoints_of_optax_go_on(standard_promotion: None) -> None:
+    params = {"w": jnp.array([1.0, -2.0])}
+    pairs: Any = (
+        (gradtx.mechanize(gradtx.adam(1.0)), optax.contrib.mechanize(optax.adam(1.0)), "x0"),
+        (gradtx.reduce_on_plateau(), optax.contrib.reduce_on_plateau(), "best_value"),
+    )
+    for ours, theirs, field in pairs:
+        state = theirs.init(params)
+        for _ in range(3):
+            _, state = theirs.update(params, state, params, value=2.0)
+        adopted = gradtx.interop.from_optax(ours, state, params)
+        assert type(adopted) is type(ours.init(params))
+        chex.assert_trees_all_equal(getattr(adopted, field), getattr(state, field))
+        updates, _ = ours.update(params, adopted, params, value=2.0)
+        expected, _ = theirs.update(params, state, params, value=2.0)
+        # optax takes a step of 1e-6 as a difference of parameters of size 1, and loses what is below 1e-7.
+        chex.assert_trees_all_close(updates, expected, rtol=1e-6, atol=2e-7)
 
 
 @pytest.mark.usefixtures("x64")
@@ -437,10 +462,10 @@ MECHANIC = gradtx.mechanize(gradtx.sgd(1.0))
             ValueError,
             "the updates of nag, whose gradient_params assume",
         ),
-        (lambda: gradtx.cautious(gradtx.adam(0.1), "max"), ValueError, "`normalization` must be 'mean' or 'count' or"),
+        (lambda: UNTYPED.cautious(gradtx.adam(0.1), "max"), ValueError, "`normalization` must be 'mean' or 'count' or"),
         (lambda: gradtx.grafting(gradtx.sgd(0.1), MECHANIC), ValueError, "grafting changes the updates of mechanize"),
         (lambda: gradtx.grafting(MECHANIC, gradtx.sgd(0.1)), ValueError, "grafting changes the updates of mechanize"),
-        (lambda: gradtx.grafting(gradtx.sgd(0.1), gradtx.adam(0.1), "all"), ValueError, "`scope` must be 'leaf' or"),
+        (lambda: UNTYPED.grafting(gradtx.sgd(0.1), gradtx.adam(0.1), "all"), ValueError, "`scope` must be 'leaf' or"),
         (lambda: gradtx.mechanize(MECHANIC), ValueError, "mechanize changes the updates of mechanize"),
         (lambda: gradtx.mechanize(gradtx.sgd(1.0), num_betas=0), ValueError, "`num_betas` must be a whole number >= 1"),
         (lambda: gradtx.mechanize(gradtx.sgd(1.0), s_init=0.0), ValueError, "`s_init` must be a finite number > 0"),
@@ -461,12 +486,12 @@ MECHANIC = gradtx.mechanize(gradtx.sgd(1.0))
         (lambda: gradtx.reduce_on_plateau(accumulation_size=0), ValueError, "`accumulation_size` must be a number of"),
         (lambda: scales(gradtx.reduce_on_plateau(), np.ones((3, 2))), ValueError, r"`value` has shape \(2,\)"),
         (
-            lambda: gradtx.reduce_on_plateau().update(jnp.ones(2), gradtx.reduce_on_plateau().init(jnp.ones(2))),
+            lambda: UNTYPED.reduce_on_plateau().update(jnp.ones(2), gradtx.reduce_on_plateau().init(jnp.ones(2))),
             TypeError,
             "reduce_on_plateau needs the extra argument `value`",
         ),
         (
-            lambda: gradtx.scale_by_trust_ratio().update(jnp.ones(2), gradtx.EmptyState()),
+            lambda: UNTYPED.scale_by_trust_ratio().update(jnp.ones(2), gradtx.EmptyState()),
             ValueError,
             "scale_by_trust_ratio needs params",
         ),
