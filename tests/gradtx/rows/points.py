@@ -42,7 +42,6 @@ MOMENTUM = gradtx.chain(gradtx.normalize(), gradtx.sgd(0.03, 0.8))
 LOOKING_AHEAD = partial(gradtx.ema_nesterov, gamma=0.8, beta=0.3)
 
 ROWS: tuple[Row, ...] = (
-    Row("normalize", peer=optax.contrib.normalize),
     Row("sam_perturbation", {"rho": 0.3}, sign="flips"),
     # At parameters of 0 it is eta times the plain one.
     Row("sam_perturbation-adaptive", {"rho": 0.3, "eta": 0.02}, {"adaptive": True}, sign="flips"),
