@@ -30,6 +30,14 @@ _SCHEDULED = (ScaleByLearningRateState, ScaleByScheduleState, AddDecayedWeightsS
 _KEEPS_MORE = ("LinesearchState", "LBFGSState")
 
 
+# What differentiates at params, in place of a method that does not.
+_INSTEAD = {
+    "nag": "Use gradtx.sgd(learning_rate, momentum, nesterov=True): it is Nesterov's method with the gradient at "
+    "params",
+    "sam": "Use gradtx.sam(..., opaque_mode=True): it makes the step in one call, with the extra argument grad_fn",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class _Init:
     """`tx.init`, equal where `tx` is: `jit` and `nnx` compare the functions of an optax pair."""
@@ -71,11 +79,12 @@ def as_optax(tx: GradientTransformation) -> optax.GradientTransformationExtraArg
 def _refuse_look_ahead(tx: GradientTransformation, owner: str, where: str) -> None:
     if not isinstance(tx, GradientTransformation):
         raise TypeError(f"{owner} takes a gradtx transformation, got {tx!r}")
-    if tx._defines("gradient_params"):
+    inside = tx._definer("gradient_params")
+    if inside:
+        instead = _INSTEAD.get(inside, "Use a loop of your own, which differentiates there")
         raise ValueError(
             f"{owner}: {tx!r} needs its gradient at tx.gradient_params(params, state). With {where} it would be "
-            "another method, silently. Use gradtx.sgd(learning_rate, momentum, nesterov=True): it is Nesterov's "
-            "method with the gradient at params"
+            f"another method, silently. {instead}"
         )
 
 
