@@ -55,6 +55,15 @@ def zero_tree(updates: Updates) -> Updates:
     return jax.tree.map(jnp.zeros_like, updates)
 
 
+def zero_unless(condition: Condition, updates: Updates) -> Updates:
+    """The updates where the condition holds, else zeros.
+
+    In front of an inner update, too: what is computed of a NaN and not selected makes NaN of derivatives, since 0 times
+    NaN is NaN (https://docs.jax.dev/en/latest/faq.html#gradients-contain-nan-where-using-where).
+    """
+    return where_tree(condition, updates, zero_tree(updates))
+
+
 def all_finite(tree: PyTree) -> Condition:
     """Whether no entry is infinite or NaN; true for an empty tree."""
     leaves = [_is_finite(leaf) for leaf in jax.tree.leaves(tree)]

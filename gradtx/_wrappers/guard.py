@@ -20,7 +20,7 @@ from .._transforms.clip import global_norm
 from .._trees.checks import check_rank
 from .._trees.precision import scalar, step_dtype
 from .._types import Count, OptState, Params, ScalarArray, Updates
-from ._choose import Condition, all_finite, where_tree, zero_tree
+from ._choose import Condition, all_finite, where_tree, zero_unless
 from ._rolling import Window, empty_window, is_spike, rolled
 
 WINDOW, SIGMA = 128, 6.0
@@ -112,15 +112,15 @@ class guard(GradientTransformation):
         if value is not None:
             check_number("guard: `value`", value)
             extra = {**extra, "value": value}
-        new, inner_state = self.inner.update(updates, state.inner_state, params, **extra)
         is_finite, is_spiking, windows = self._judged(updates, state, value)
+        new, inner_state = self.inner.update(zero_unless(is_finite, updates), state.inner_state, params, **extra)
         if self.check_updates:
             is_finite = is_finite & all_finite(new)
         limit = np.inf if self.max_consecutive is None else self.max_consecutive
         check_rank("max_consecutive", limit)
         is_taken = is_finite & (~is_spiking | _at_least(state.skipped_in_a_row, limit))
         skipped = jnp.where(is_taken, jnp.zeros_like(state.skipped_in_a_row), safe_increment(state.skipped_in_a_row))
-        return where_tree(is_taken, new, zero_tree(new)), GuardState(
+        return zero_unless(is_taken, new), GuardState(
             skipped,
             counted(state.total_notfinite, ~is_finite),
             counted(state.total_spikes, is_finite & ~is_taken),
@@ -138,7 +138,7 @@ class guard(GradientTransformation):
             return all_finite(updates) & loss_is_finite, jnp.zeros([], bool), (state.losses, state.norms)
         check_rank("sigma", self.sigma)
         norm = global_norm(updates).astype(state.norms.dtype)
-        loss = None if value is None else scalar(value, state.losses.dtype)
+        loss = None if value is None else jnp.asarray(scalar(value, state.losses.dtype))
         # A norm that is finite says so of all entries: one look at the gradient serves for both.
         is_finite = jnp.isfinite(norm) & loss_is_finite
         is_spiking = is_spike(state.norms, norm, self.sigma)

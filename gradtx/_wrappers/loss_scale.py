@@ -15,7 +15,7 @@ from .._trees.checks import check_rank
 from .._trees.map import map_leaves, scaled
 from .._trees.precision import cast_like, scalar, step_dtype, widen
 from .._types import Count, Number, OptState, Params, ScalarArray, Updates
-from ._choose import all_finite, where_tree, zero_tree
+from ._choose import all_finite, where_tree, zero_unless
 from .guard import counted
 
 Shrinkage: TypeAlias = Annotated[Number, "data", Range("in (0, 1]", low=0.0, low_open=True, high=1.0, high_open=False)]
@@ -88,12 +88,13 @@ class dynamic_loss_scale(GradientTransformation):
     def update(
         self, updates: Updates, state: DynamicLossScaleState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, DynamicLossScaleState]:
-        true = map_leaves(scaled, {"updates": widen(updates)}, factor=1 / state.scale)
-        new, inner_state = self.inner.update(true, state.inner_state, params, **extra)
         is_finite = all_finite(updates)
+        safe = zero_unless(is_finite, widen(updates))
+        unscaled = map_leaves(scaled, {"updates": safe}, factor=1 / state.scale)
+        new, inner_state = self.inner.update(unscaled, state.inner_state, params, **extra)
         scale, count = self._adapted(state, is_finite)
         new = cast_like(new, updates)
-        return where_tree(is_finite, new, zero_tree(new)), DynamicLossScaleState(
+        return zero_unless(is_finite, new), DynamicLossScaleState(
             scale,
             count,
             counted(state.total_notfinite, ~is_finite),
