@@ -15,7 +15,7 @@ from .._maths import safe_increment
 from .._trees.checks import check_rank
 from .._trees.precision import scalar
 from .._types import Count, OptState, Params, Updates
-from ._choose import all_finite, where_tree, zero_unless
+from ._choose import all_finite, update_and_keep
 
 
 class ApplyIfFiniteState(NamedTuple):
@@ -71,10 +71,10 @@ class apply_if_finite(GradientTransformation):
         count = jnp.where(is_finite, jnp.zeros_like(state.notfinite_count), safe_increment(state.notfinite_count))
         gives_up = count.astype(dtype) > scalar(self.max_consecutive_errors, dtype)
         is_taken = is_finite | gives_up
-        new, inner_state = self.inner.update(zero_unless(is_taken, updates), state.inner_state, params, **extra)
-        return zero_unless(is_taken, new), ApplyIfFiniteState(
+        new, inner_state = update_and_keep(is_taken, self.inner, updates, state.inner_state, params, extra)
+        return new, ApplyIfFiniteState(
             jnp.where(gives_up, jnp.zeros_like(count), count),
             is_finite,
             jnp.where(is_finite, state.total_notfinite, safe_increment(state.total_notfinite)),
-            where_tree(is_taken, inner_state, state.inner_state),
+            inner_state,
         )

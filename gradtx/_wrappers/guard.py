@@ -20,7 +20,7 @@ from .._transforms.clip import global_norm
 from .._trees.checks import check_rank
 from .._trees.precision import scalar, step_dtype
 from .._types import Count, OptState, Params, ScalarArray, Updates
-from ._choose import Condition, all_finite, where_tree, zero_unless
+from ._choose import Condition, all_finite, update_and_keep, where_tree, zero_unless
 from ._rolling import Window, empty_window, is_spike, rolled
 
 WINDOW, SIGMA = 128, 6.0
@@ -113,20 +113,22 @@ class guard(GradientTransformation):
             check_number("guard: `value`", value)
             extra = {**extra, "value": value}
         is_finite, is_spiking, windows = self._judged(updates, state, value)
-        new, inner_state = self.inner.update(zero_unless(is_finite, updates), state.inner_state, params, **extra)
-        if self.check_updates:
-            is_finite = is_finite & all_finite(new)
         limit = np.inf if self.max_consecutive is None else self.max_consecutive
         check_rank("max_consecutive", limit)
         is_taken = is_finite & (~is_spiking | _at_least(state.skipped_in_a_row, limit))
+        new, inner_state = update_and_keep(is_taken, self.inner, updates, state.inner_state, params, extra)
+        if self.check_updates:
+            stays_finite = all_finite(new)
+            is_finite, is_taken = is_finite & stays_finite, is_taken & stays_finite
+            new, inner_state = zero_unless(is_taken, new), where_tree(is_taken, inner_state, state.inner_state)
         skipped = jnp.where(is_taken, jnp.zeros_like(state.skipped_in_a_row), safe_increment(state.skipped_in_a_row))
-        return zero_unless(is_taken, new), GuardState(
+        return new, GuardState(
             skipped,
             counted(state.total_notfinite, ~is_finite),
             counted(state.total_spikes, is_finite & ~is_taken),
             _at_least(skipped, limit),
             *windows,
-            inner_state=where_tree(is_taken, inner_state, state.inner_state),
+            inner_state=inner_state,
         )
 
     def _judged(

@@ -12,6 +12,8 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 import gradtx
+from gradtx import map_leaves
+from gradtx._trees.gate import gated
 from gradtx._wrappers._rolling import empty_window, is_spike, rolled
 
 from .problem import assert_close, iterate, problem
@@ -149,6 +151,65 @@ def test_inside_shard_map_each_device_guards_its_own(name: str) -> None:
     moved = jax.jit(jax.shard_map(path, mesh=mesh, in_specs=specs, out_specs=specs[0]))(params, grads) - params
     np.testing.assert_allclose(moved[jnp.array([2, 3])], -0.2, rtol=1e-5)
     np.testing.assert_allclose(jnp.delete(moved, jnp.array([2, 3])), -0.3, rtol=1e-5)
+
+
+@each_guard
+def test_the_state_is_written_in_place(name: str) -> None:
+    """Compiled, with donated arrays: no copy of the state, as a selection behind the update makes one."""
+    tx = GUARDS[name].replace(inner=gradtx.adam(0.1))
+    params = [jnp.ones((64, 64)) for _ in range(9)]
+    state, size = tx.init(params), 4 * 64 * 64
+    program = jax.jit(lambda p, s, g: stepped(tx, p, s, g), donate_argnums=(0, 1)).lower(params, state, params)
+    memory = program.compile().memory_analysis()
+    # The norm of `sigma` may have to look twice, and stacks small leaves for it.
+    assert memory.temp_size_in_bytes < (10.5 if name == "guard-spikes" else 0.5) * size
+    assert memory.alias_size_in_bytes > 27 * size
+
+
+def kept_twice(updates: Any, mu: Any, nu: Any, same: Any) -> Any:
+    """A state that is another's input, and one that stays as it is."""
+    mu = mu + updates
+    return mu, mu, mu * nu, same
+
+
+NAMES = ("updates", "mu", "nu", "same")
+
+
+def test_kernels_select_where_a_state_is_made() -> None:
+    old = [jnp.full(2, value) for value in (1.0, 2.0, 3.0, 4.0)]
+
+    def run(condition: Any, old: Any) -> Any:
+        with gated(condition) as gate:
+            new = map_leaves(kept_twice, dict(zip(NAMES, old, strict=True)))
+        return new, [jnp.asarray(gate.has_done(*pair)) for pair in zip(new, old, strict=True)]
+
+    for condition, expected in ((True, [3.0, 3.0, 9.0, 4.0]), (False, [2.0, 2.0, 3.0, 4.0])):
+        new, done = jax.jit(run)(jnp.asarray(condition), old)
+        assert [float(leaf[0]) for leaf in new] == expected
+        assert list(map(bool, done)) == [False, True, True, True]
+        # There is no program to mend without jit.
+        new, done = run(jnp.asarray(condition), old)
+        assert [float(leaf[0]) for leaf in new] == [3.0, 3.0, 9.0, 4.0]
+        assert not any(map(bool, done))
+
+
+def test_a_gate_is_not_for_other_programs() -> None:
+    """In a branch, and in another function that is compiled, kernels are as they are: those may be used again."""
+
+    @jax.jit
+    def inner(old: Any) -> Any:
+        return map_leaves(kept_twice, dict(zip(NAMES, old, strict=True)))
+
+    def run(condition: Any, old: Any) -> Any:
+        with gated(condition):
+            return inner(old), jax.lax.cond(condition, lambda: tuple(old), lambda: inner(old))
+
+    old = [jnp.ones(2)] * 4
+    for condition in (True, False):
+        out, branch = jax.jit(run)(jnp.asarray(condition), old)
+        assert float(out[1][0]) == 2.0
+        assert float(branch[1][0]) == (1.0 if condition else 2.0)
+    assert float(inner(old)[1][0]) == 2.0
 
 
 def test_a_loss_that_is_not_finite_makes_no_step() -> None:
