@@ -183,7 +183,7 @@ from ._linesearch.zoom import ZoomLinesearchInfo as ZoomLinesearchInfo
 from ._linesearch.backtracking import ScaleByBacktrackingLinesearchState as ScaleByBacktrackingLinesearchState
 from ._linesearch.backtracking import BacktrackingLinesearchInfo as BacktrackingLinesearchInfo
 from ._wrappers.accumulate import MultiStepsState as MultiStepsState
-from ._transforms.apply_every import ApplyEveryState as ApplyEveryState
+from ._transforms.apply_every import ApplyEvery as ApplyEvery
 from ._wrappers.guard import GuardState as GuardState
 from ._wrappers.apply_if_finite import ApplyIfFiniteState as ApplyIfFiniteState
 from ._wrappers.loss_scale import DynamicLossScaleState as DynamicLossScaleState

@@ -97,8 +97,9 @@ class guard(GradientTransformation):
     def init(self, params: Params) -> GuardState:
         dtype = step_dtype(params)
         losses, norms = (None if self.sigma is None else empty_window(self.window, dtype) for _ in range(2))
-        counts = (jnp.zeros([], jnp.int32) for _ in range(3))
-        return vary_with(GuardState(*counts, jnp.zeros([], bool), losses, norms, self.inner.init(params)), params)
+        in_a_row, notfinite, spikes = (jnp.zeros([], jnp.int32) for _ in range(3))
+        is_stuck, inner_state = jnp.zeros([], bool), self.inner.init(params)
+        return vary_with(GuardState(in_a_row, notfinite, spikes, is_stuck, losses, norms, inner_state), params)
 
     def update(
         self,

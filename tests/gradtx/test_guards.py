@@ -107,7 +107,8 @@ def test_bad_steps_of_a_scan_are_as_if_they_had_not_been(name: str) -> None:
     @jax.jit
     def path(grads: Any) -> Any:
         def step(carry: Any, g: Any) -> Any:
-            return stepped(tx, *carry, g), None
+            params, state = carry
+            return stepped(tx, params, state, g), None
 
         return jax.lax.scan(step, (W, tx.init(W)), grads)[0]
 
@@ -143,7 +144,8 @@ def test_inside_shard_map_each_device_guards_its_own(name: str) -> None:
 
     def path(params: Any, grads: Any) -> Any:
         def step(carry: Any, g: Any) -> Any:
-            return stepped(tx, *carry, g), None
+            params, state = carry
+            return stepped(tx, params, state, g), None
 
         return jax.lax.scan(step, (params, tx.init(params)), grads)[0][0]
 
@@ -160,7 +162,7 @@ def test_the_state_is_written_in_place(name: str) -> None:
     params = [jnp.ones((64, 64)) for _ in range(9)]
     state, size = tx.init(params), 4 * 64 * 64
     program = jax.jit(lambda p, s, g: stepped(tx, p, s, g), donate_argnums=(0, 1)).lower(params, state, params)
-    memory = program.compile().memory_analysis()
+    memory: Any = program.compile().memory_analysis()
     # The norm of `sigma` may have to look twice, and stacks small leaves for it.
     assert memory.temp_size_in_bytes < (10.5 if name == "guard-spikes" else 0.5) * size
     assert memory.alias_size_in_bytes > 27 * size
@@ -444,10 +446,11 @@ def test_loss_scale_finds_the_one_in_a_state() -> None:
 def test_outside_of_accumulation_a_bad_micro_batch_is_left_out_inside_a_bad_step_is() -> None:
     grads = [GOOD, poisoned(np.nan), GOOD, GOOD]
     inner = gradtx.sgd(1.0)
-    for tx, steps in (
+    cases: list[tuple[Any, list[int]]] = [
         (gradtx.guard(gradtx.accumulate(inner, 2)), [0, 0, 1, 0]),
         (gradtx.accumulate(gradtx.guard(inner), 2), [0, 0, 0, 1]),
-    ):
+    ]
+    for tx, steps in cases:
         state, moved = tx.init(W), []
         for g in grads:
             updates, state = tx.update(g, state, W)
