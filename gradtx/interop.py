@@ -1,4 +1,4 @@
-"""To optax and from it: a transformation to use where optax's are expected, and the states of its checkpoints.
+"""To optax and from it, and from one's own checkpoints to a transformation that is wrapped in another way.
 
 The other way needs nothing: `gradtx.chain` takes optax's transformations, and a learning rate optax's schedules.
 """
@@ -6,25 +6,23 @@ The other way needs nothing: `gradtx.chain` takes optax's transformations, and a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from ._adopt import adopt as adopt
 from ._core.contract import GradientTransformation, Recipe
 from ._core.data import PyTreeNode, public_name
 from ._core.schedule import Schedule
+from ._state_places import Words, at, children, describe, fit, listing
 from ._transforms.scale import ScaleByLearningRateState, ScaleByScheduleState
 from ._transforms.weight_decay import AddDecayedWeightsState
 from ._types import OptState, Params, PyTree, Updates
 
 if TYPE_CHECKING:
     import optax
-
-Words: TypeAlias = tuple[str, ...]
-"""A place in a state, in the same words for tuples, NamedTuples, and lists and dicts."""
 
 # These keep a count that only a schedule reads; optax keeps it for a schedule alone.
 _SCHEDULED = (ScaleByLearningRateState, ScaleByScheduleState, AddDecayedWeightsState)
@@ -120,19 +118,19 @@ def from_optax(tx: GradientTransformation, restored: OptState, params: Params, *
         _refuse_what_keeps_more(places, source, words)
         if words[-1:] != ("count",):
             raise ValueError(
-                f"from_optax: the optax state has nothing at {_at(words)}, where {type(tx).__name__} keeps "
-                f"{_describe(specs[wanted[words]])}. {_HINT} It has {_listing(source)}"
+                f"from_optax: the optax state has nothing at {at(words)}, where {type(tx).__name__} keeps "
+                f"{describe(specs[wanted[words]])}. {_HINT} It has {listing(source)}"
             )
     surplus = {words: leaf for words, leaf in source.items() if words not in wanted}
     if surplus:
         raise ValueError(
-            f"from_optax: the optax state has {_listing(surplus)}, for which {type(tx).__name__} has no place. {_HINT}"
+            f"from_optax: the optax state has {listing(surplus)}, for which {type(tx).__name__} has no place. {_HINT}"
         )
     if missing:
         value = _missing_count(tx, restored, count, missing[0])
         # An array for each: a state to be donated must not hold one buffer twice.
         source.update({words: np.int32(value) for words in missing})
-    leaves = {i: _fit(source[words], specs[i], words) for words, i in wanted.items()}
+    leaves = {i: fit("from_optax", source[words], specs[i], words) for words, i in wanted.items()}
     return structure.unflatten([leaves[i] for i in range(len(specs))])
 
 
@@ -157,19 +155,10 @@ def _refuse_what_keeps_more(places: list[tuple[Words, Any]], source: dict[Words,
         begins = missing[: len(words)] == words and any(other[: len(words)] == words for other in source)
         if begins and type(node).__name__.endswith(_KEEPS_MORE):
             raise ValueError(
-                f"from_optax: the {type(node).__name__} at {_at(words)} keeps more than optax's, which has nothing at "
-                f"{_at(missing)}: it cannot go on from there. Take the state of that stage from tx.init(params), and "
+                f"from_optax: the {type(node).__name__} at {at(words)} keeps more than optax's, which has nothing at "
+                f"{at(missing)}: it cannot go on from there. Take the state of that stage from tx.init(params), and "
                 "bring in those of the others one by one"
             )
-
-
-def _children(node: Any) -> list[tuple[str, Any]]:
-    """What a plain container holds, by name; nothing for anything else."""
-    if hasattr(node, "_fields"):
-        return list(zip(node._fields, node, strict=True))
-    if isinstance(node, Mapping):
-        return [(str(key), child) for key, child in node.items()]
-    return [(str(i), child) for i, child in enumerate(node)] if isinstance(node, (tuple, list)) else []
 
 
 def _visit(node: object, words: Words = (), *, keep: bool) -> Iterator[tuple[Words, Any]]:
@@ -177,23 +166,23 @@ def _visit(node: object, words: Words = (), *, keep: bool) -> Iterator[tuple[Wor
 
     `keep`: Not through `inject_hyperparams`, whose numbers are wanted.
     """
-    children = _children(node)
-    inner = dict(children).get("inner_state", node)
-    if inner is not node and (len(children) == 1 or (not keep and "hyperparams" in dict(children))):
+    held = children(node)
+    inner = dict(held).get("inner_state", node)
+    if inner is not node and (len(held) == 1 or (not keep and "hyperparams" in dict(held))):
         yield from _visit(inner, words, keep=keep)
         return
-    if children:
+    if held:
         yield words, node
-    for name, child in children:
+    for name, child in held:
         yield from _visit(child, (*words, name), keep=keep)
-    if not children:  # a leaf, None, or a node of somebody's own
+    if not held:  # a leaf, None, or a node of somebody's own
         for path, leaf in jax.tree.leaves_with_path(node):
             keys = (next(getattr(key, a) for a in ("idx", "key", "name") if hasattr(key, a)) for key in path)
             yield (*words, *map(str, keys)), leaf
 
 
 def _leaves(tree: PyTree, *, keep: bool) -> dict[Words, Any]:
-    return {words: node for words, node in _visit(tree, keep=keep) if not _children(node)}
+    return {words: node for words, node in _visit(tree, keep=keep) if not children(node)}
 
 
 def _compare_types(places: list[tuple[Words, Any]], restored: OptState) -> None:
@@ -203,7 +192,7 @@ def _compare_types(places: list[tuple[Words, Any]], restored: OptState) -> None:
         came = theirs.get(words, type(node))
         if hasattr(node, "_fields") and not isinstance(node, _SCHEDULED) and came.__name__ != type(node).__name__:
             raise ValueError(
-                f"from_optax: the optax state has a {came.__name__} at {_at(words)}, where tx keeps a "
+                f"from_optax: the optax state has a {came.__name__} at {at(words)}, where tx keeps a "
                 f"{type(node).__name__}. {_HINT}"
             )
 
@@ -215,7 +204,7 @@ def _missing_count(tx: GradientTransformation, restored: OptState, count: int | 
     if count is None and len(known) != 1 and (known or not _is_constant(tx)):
         reason = f"it has several counts, {sorted(known)}" if known else "optax keeps none for a constant rate"
         raise ValueError(
-            f"from_optax: the number of updates at {_at(words)} is needed for a schedule and cannot be read off the "
+            f"from_optax: the number of updates at {at(words)} is needed for a schedule and cannot be read off the "
             f"optax state ({reason}). Give it: from_optax(tx, restored, params, count=...)"
         )
     return count if count is not None else next(iter(known), 0)
@@ -233,33 +222,3 @@ def _is_constant(node: object) -> bool:
         return False
     inside = jax.tree.leaves(node._values(), is_leaf=lambda part: isinstance(part, PyTreeNode))
     return all(map(_is_constant, inside))
-
-
-def _fit(value: object, spec: jax.ShapeDtypeStruct, words: Words) -> jax.Array:
-    """`value` as `spec` has it; shared if it is so already."""
-    if not isinstance(value, (jax.Array, np.ndarray, np.generic, int, float, complex)):
-        raise TypeError(f"from_optax: {_at(words)} must be an array, got {value!r} ({type(value).__name__})")
-    if np.shape(value) != spec.shape:
-        raise ValueError(f"from_optax: {_at(words)} has shape {np.shape(value)}, expected {spec.shape}")
-    array = value if isinstance(value, jax.Array) else jnp.array(value)
-    if jnp.iscomplexobj(array) and jnp.issubdtype(spec.dtype, jnp.floating) and not np.any(np.imag(array)):
-        array = array.real  # optax starts the second moment of complex parameters as complex zeros
-    kinds = (jnp.integer, jnp.floating, jnp.complexfloating, jnp.inexact)
-    to_complex = jnp.issubdtype(spec.dtype, jnp.complexfloating)
-    kind = jnp.inexact if to_complex else next((k for k in kinds if jnp.issubdtype(spec.dtype, k)), spec.dtype)
-    if not jnp.issubdtype(array.dtype, kind):
-        raise TypeError(f"from_optax: {_at(words)} is {_describe(array)}, expected {_describe(spec)}")
-    return array.astype(spec.dtype)
-
-
-def _at(words: Words) -> str:
-    return f"`{'.'.join(words)}`" if words else "its root"
-
-
-def _describe(leaf: Any) -> str:
-    return f"{jnp.result_type(leaf)}{list(np.shape(leaf))}"
-
-
-def _listing(leaves: dict[Words, Any]) -> str:
-    shown = [_at(words) for words in list(leaves)[:4]]
-    return ", ".join([*shown, "..."][: len(leaves)]) if shown else "no arrays at all"

@@ -26,6 +26,8 @@ from .precision import compute_dtype, in_precision, kernel_dtype, real_dtype, sc
 Kernel = Callable[..., Any]
 Flags = tuple[tuple[str, Any], ...]
 
+_STATIC = (bool, int, str, tuple, type(None))
+
 
 def map_leaves(
     kernel: Kernel,
@@ -34,7 +36,7 @@ def map_leaves(
     *,
     reads: Mapping[str, PyTree] | None = None,
     optional: str | None = None,
-    **numbers: ArrayLike | str,
+    **numbers: ArrayLike | str | tuple[int, ...] | None,
 ) -> Any:
     """Replace the leaves of `trees` by what `kernel` makes of them.
 
@@ -47,7 +49,8 @@ def map_leaves(
         reads: Trees that the kernel only reads (params).
         optional: The tree that may hold `None` where the others have a leaf; default: the first. There, all trees
             keep what they have: a parameter without a gradient keeps its state.
-        numbers: Hyperparameters and once-per-step values, of rank 0. Bools, integers and strings are static.
+        numbers: Hyperparameters and once-per-step values, of rank 0. Bools, integers, strings, tuples (of axes) and
+            `None` are static.
 
     Returns:
         A tuple of the new trees, or the bare tree where there is one.
@@ -65,8 +68,8 @@ def map_leaves(
     structure, rows, kinds = aligned(names, tuple(everything.values()), place)
     if not rows:
         return tuple(trees.values()) if width > 1 else next(iter(trees.values()))
-    flags = tuple((name, value) for name, value in numbers.items() if isinstance(value, (bool, int, str)))
-    scalars = {name: value for name, value in numbers.items() if not isinstance(value, (bool, int, str))}
+    flags = tuple((name, value) for name, value in numbers.items() if isinstance(value, _STATIC))
+    scalars = {name: value for name, value in numbers.items() if not isinstance(value, _STATIC)}
     for name, value in scalars.items():
         check_rank(name, value)
 

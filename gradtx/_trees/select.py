@@ -32,12 +32,9 @@ def only(name: str, tree: PyTree, labels: PyTree, label: Hashable) -> PyTree:
 
 def merged(trees: Mapping[Any, PyTree], labels: PyTree) -> PyTree:
     """Each leaf from the tree of its label."""
-    columns, structure = {}, None
-    for label, tree in trees.items():
-        columns[label], theirs, structure = _aligned(f"the tree of {label!r}", tree, labels)
-    if structure is None:
-        return labels
-    return structure.unflatten([None if own is None else columns[own][i] for i, own in enumerate(theirs)])
+    owners, structure = jax.tree.flatten(labels, is_leaf=_is_none)
+    columns = {label: _aligned(f"the tree of {label!r}", tree, labels)[0] for label, tree in trees.items()}
+    return structure.unflatten([None if own is None else columns[own][i] for i, own in enumerate(owners)])
 
 
 def _aligned(name: str, tree: PyTree, labels: PyTree) -> tuple[list[Any], list[Any], Any]:
@@ -57,8 +54,8 @@ def _difference(name: str, tree: PyTree, labels: PyTree) -> str:
         {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(each, is_leaf=_is_none)}
         for each in (tree, labels)
     )
-    for path in here.keys() - there.keys():
+    for path in (path for path in here if path not in there):
         return f"{name}{path} is {describe(here[path])}, but the parameters have nothing there"
-    for path in there.keys() - here.keys():
+    for path in (path for path in there if path not in here):
         return f"{name} has nothing at {path or 'its root'}, where the parameters have a leaf"
     return f"{name} has the parameters' leaves in other containers: expected {jax.tree.structure(labels)}"

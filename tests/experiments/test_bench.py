@@ -80,6 +80,17 @@ def test_eager_reports_a_row_an_optimizer(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_wrappers_reports_a_row_for_each_tree(tmp_path, capsys):
+    shown, report = run("wrappers", tmp_path, capsys, only=("observe",))
+    assert [(row["tree"], row["wrapper"]) for row in report["rows"]] == [("gpt2", "observe"), ("leaves", "observe")]
+    for row in report["rows"]:
+        assert samples(row["bare"]["time"]) == samples(row["gradtx"]["time"]) == 2
+        assert row["gradtx"]["state_bytes"] > row["bare"]["state_bytes"]
+        assert row["gradtx"]["program"]["kernels"] > row["bare"]["program"]["kernels"]
+    assert "observe" in shown
+
+
+@pytest.mark.slow
 def test_sweep_trains_the_same_losses_in_each_library(tmp_path, capsys):
     _, report = run("sweep", tmp_path, capsys, rounds=1)
     assert [row["problem"] for row in report["rows"]] == ["softmax", "mlp"]

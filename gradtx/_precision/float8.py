@@ -1,0 +1,56 @@
+"""A float of 8 bits an entry, in blocks with a scale, so that the largest entry of a block is the largest float."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._trees.precision import compute_dtype
+from .blocks import gathered, inside, join, shares, split, spread, tiles, tiles_of
+
+
+class Float8Blocks(NamedTuple):
+    """A leaf of state in blocks of float8."""
+
+    codes: jax.Array
+    """float8, of the leaf's shape: entries over their scale, or the roots of these where none is negative."""
+    scales: jax.Array
+    """Of each block, in the leaf's dtype; negative where entries have both signs."""
+
+    def decode(self) -> jax.Array:
+        """The leaf."""
+        return decode(self.codes, self.scales)
+
+
+@partial(jax.jit, static_argnames=("dtype", "block_size"))
+def encode(leaf: jax.Array, dtype: np.dtype, block_size: int) -> Float8Blocks:
+    """A leaf in blocks. A block with a NaN or an infinite entry decodes to NaN and infinities."""
+    into, kind = tiles(leaf.shape, block_size), jnp.finfo(dtype)
+    blocks = split(jax.lax.stop_gradient(leaf).astype(compute_dtype(leaf.dtype)), into)
+    axes = inside(into, blocks.ndim)
+    least, most = (of(blocks, axis=axes, keepdims=True) for of in (jnp.min, jnp.max))
+    size = jnp.maximum(-least, most)
+    size = jnp.where(size < jnp.finfo(size.dtype).tiny, 0, size).astype(leaf.dtype)
+    has_negative = ~(least >= 0)
+    share = jnp.clip(shares(blocks, size), -1, 1)  # the size may have been rounded
+    top, low = float(kind.max), float(kind.smallest_subnormal)
+    root = jnp.sqrt(jnp.maximum(share, 0)) * top
+    # What is not 0 does not become 0 where no entry is negative: it may be a divisor.
+    codes = jnp.where(has_negative, share * top, jnp.where(share > 0, jnp.maximum(root, low), 0)).astype(dtype)
+    codes = jax.lax.optimization_barrier(codes)
+    return Float8Blocks(join(codes, into, leaf), gathered(jnp.where(has_negative, -size, size), into))
+
+
+@jax.jit
+def decode(codes: jax.Array, scales: jax.Array) -> jax.Array:
+    """The leaf."""
+    into = tiles_of(codes.shape, scales.shape)
+    dtype = scales.dtype
+    scales = spread(scales, into).astype(compute_dtype(dtype))
+    share = split(codes, into).astype(jnp.float32) / float(jnp.finfo(codes.dtype).max)
+    share = jnp.where(scales < 0, share, share * share).astype(scales.dtype)
+    return join((share * jnp.abs(scales)).astype(dtype), into, codes)
