@@ -121,6 +121,7 @@ def from_optax(tx: GradientTransformation, restored: OptState, params: Params, *
     look_through = not any("hyperparams" in words for words in wanted)
     source = _leaves(restored, keep=not look_through)
 
+    source |= _gathered(wanted, source)
     missing = [words for words in wanted if words not in source]
     for words in missing:
         _refuse_what_keeps_more(places, source, words)
@@ -143,6 +144,18 @@ def from_optax(tx: GradientTransformation, restored: OptState, params: Params, *
 
 
 _HINT = "Is it the state of another optimizer, or are its stages in another order?"
+
+
+def _gathered(wanted: dict[Words, Any], source: dict[Words, Any]) -> dict[Words, Any]:
+    """What `MultiStepsState` has beyond optax's: it weighs every micro-batch alike, and `updated` can be told."""
+    found: dict[Words, Any] = {}
+    for *path, name in filter(None, wanted):
+        fields = {field: (*path, field) for field in ("mini_step", "gradient_step", "total_weight", "updated")}
+        is_one = set(fields.values()) <= wanted.keys() and fields["mini_step"] in source
+        if is_one and name in ("total_weight", "updated") and (*path, name) not in source:
+            mini, steps = (np.asarray(source[fields[field]]) for field in ("mini_step", "gradient_step"))
+            found[*path, name] = mini.astype(float) if name == "total_weight" else (mini == 0) & (steps > 0)
+    return found
 
 
 def _refuse_what_keeps_more(places: list[tuple[Words, Any]], source: dict[Words, Any], missing: Words) -> None:
