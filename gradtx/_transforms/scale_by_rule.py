@@ -79,7 +79,7 @@ class scale_by_rule(GradientTransformation):
         groups = first_match("scale_by_rule", self.rules, updates if params is None else params)
         return _multiplied(updates, groups, factors), ScaleByRuleState(safe_increment(state.count))
 
-    def _scheduled(self, state: Any) -> list[tuple[Path, ArrayLike]]:
+    def _scheduled(self, state: OptState) -> list[tuple[Path, ArrayLike]]:
         dtype = jnp.result_type(float)
         return [((name,), value_at(name, factor, state.count, dtype)) for name, factor in self._items().items()]
 

@@ -90,7 +90,7 @@ def map_rows(
     kinds: list[tuple[Kind, ...]],
     optional: int,
     in_dtype: Callable[[np.dtype], dict[str, Any]],
-    structure: Any,
+    structure: jax.tree_util.PyTreeDef,
 ) -> list[tuple[Any, ...]]:
     """The first `width` leaves of each row as the kernel makes them; `in_dtype` gives its numbers in a real dtype.
 
@@ -215,7 +215,7 @@ def zeros_like(params: Params, dtype: DTypeLike | None = None, *, real: bool = F
         why = f"an accumulator of {np.dtype(dtype)} (`mu_dtype`, `accumulator_dtype`) has no imaginary part"
         check_real("zeros_like", "params", params, why)
 
-    def zero(leaf: Any) -> jax.Array:
+    def zero(leaf: PyTree) -> jax.Array:
         own = compute_dtype(jnp.result_type(leaf)) if dtype is None else np.dtype(dtype)
         return jnp.zeros_like(leaf, dtype=real_dtype(own) if real else own)
 
@@ -233,7 +233,7 @@ def copies_of(params: Params, dtype: DTypeLike | None = None) -> PyTree:
         TypeError: if a leaf is not floating or complex; its path is named.
     """
 
-    def copy(leaf: Any) -> jax.Array:
+    def copy(leaf: PyTree) -> jax.Array:
         own = np.dtype(jnp.result_type(leaf))
         kind = compute_dtype(own) if dtype is None else in_precision(own, np.dtype(dtype))
         # Always a copy: a state and parameters that share a buffer cannot both be donated.

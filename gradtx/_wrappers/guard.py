@@ -108,7 +108,7 @@ class guard(GradientTransformation):
         params: Params | None = None,
         *,
         value: ArrayLike | None = None,
-        **extra: Any,
+        **extra: object,
     ) -> tuple[Updates, GuardState]:
         if value is not None:
             check_number("guard: `value`", value)
@@ -156,7 +156,7 @@ def _rolled_if(condition: Condition, window: Window, latest: ScalarArray) -> Win
     return rolled(window, jnp.where(condition, latest, np.inf))
 
 
-def _at_least(count: Count, limit: Any) -> Condition:
+def _at_least(count: Count, limit: Number) -> Condition:
     dtype = jnp.result_type(float)
     return jnp.asarray(count).astype(dtype) >= jnp.asarray(limit).astype(dtype)
 

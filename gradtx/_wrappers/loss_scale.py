@@ -86,7 +86,7 @@ class dynamic_loss_scale(GradientTransformation):
         return vary_with(DynamicLossScaleState(*own, self.inner.init(params)), params)
 
     def update(
-        self, updates: Updates, state: DynamicLossScaleState, params: Params | None = None, **extra: Any
+        self, updates: Updates, state: DynamicLossScaleState, params: Params | None = None, **extra: object
     ) -> tuple[Updates, DynamicLossScaleState]:
         is_finite = all_finite(updates)
         unscaled = map_leaves(scaled, {"updates": widen(updates)}, factor=1 / state.scale)
