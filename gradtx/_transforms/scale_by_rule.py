@@ -19,7 +19,7 @@ from .._trees.checks import check_rank
 from .._trees.map import map_leaves, scaled
 from .._trees.precision import scalar, step_dtype
 from .._trees.select import merged, only
-from .._types import Count, Number, Params, PyTree, Updates
+from .._types import Count, Number, OptState, Params, PyTree, Updates
 
 Factor: TypeAlias = Annotated[ScalarOrSchedule, "data", Range("a finite number >= 0", low=0.0)]
 LayerDecay: TypeAlias = Annotated[Number, "data", Range("in (0, 1]", low=0.0, high=1.0, low_open=True, high_open=False)]

@@ -2,7 +2,7 @@ r"""Ignore gradients that are not finite, a number of times."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

@@ -3,7 +3,7 @@ r"""Leave out steps that would do harm: gradients that are not finite, and spike
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from .._objective import check_number
 from .._transforms.clip import global_norm
 from .._trees.checks import check_rank
 from .._trees.precision import scalar, step_dtype
-from .._types import Count, OptState, Params, ScalarArray, Updates
+from .._types import Count, Number, OptState, Params, ScalarArray, Updates
 from ._choose import Condition, all_finite, update_and_keep, where_tree, zero_unless
 from ._rolling import Window, empty_window, is_spike, rolled
 

@@ -2,7 +2,7 @@ r"""Dynamic loss scaling: gradients in half precision that neither vanish nor ov
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp

@@ -2,7 +2,7 @@ r"""Sharpness-aware minimisation: the gradient at a point where the loss is high
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
