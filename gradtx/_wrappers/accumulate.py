@@ -157,7 +157,7 @@ class accumulate(GradientTransformation):
         *,
         flush: ArrayLike = False,
         weight: ArrayLike | None = None,
-        **extra: Any,
+        **extra: object,
     ) -> tuple[Updates, MultiStepsState]:
         is_simple = self.should_skip_update_fn is None and (self.use_grad_mean or weight is None)
         if isinstance(self.every, float) and self.every <= 1 and is_simple:

@@ -2,7 +2,7 @@ r"""Ignore gradients that are not finite, a number of times."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,7 @@ class apply_if_finite(GradientTransformation):
         return vary_with(ApplyIfFiniteState(in_a_row, jnp.ones([], bool), total, self.inner.init(params)), params)
 
     def update(
-        self, updates: Updates, state: ApplyIfFiniteState, params: Params | None = None, **extra: Any
+        self, updates: Updates, state: ApplyIfFiniteState, params: Params | None = None, **extra: object
     ) -> tuple[Updates, ApplyIfFiniteState]:
         dtype = jnp.result_type(float)
         check_rank("max_consecutive_errors", self.max_consecutive_errors)

@@ -3,7 +3,7 @@ r"""Leave out steps that would do harm: gradients that are not finite, and spike
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +108,7 @@ class guard(GradientTransformation):
         params: Params | None = None,
         *,
         value: ArrayLike | None = None,
-        **extra: Any,
+        **extra: object,
     ) -> tuple[Updates, GuardState]:
         if value is not None:
             check_number("guard: `value`", value)
@@ -156,7 +156,7 @@ def _rolled_if(condition: Condition, window: Window, latest: ScalarArray) -> Win
     return rolled(window, jnp.where(condition, latest, np.inf))
 
 
-def _at_least(count: Count, limit: Any) -> Condition:
+def _at_least(count: Count, limit: ArrayLike) -> Condition:
     dtype = jnp.result_type(float)
     return jnp.asarray(count).astype(dtype) >= jnp.asarray(limit).astype(dtype)
 

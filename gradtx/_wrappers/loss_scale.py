@@ -2,7 +2,7 @@ r"""Dynamic loss scaling: gradients in half precision that neither vanish nor ov
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +86,7 @@ class dynamic_loss_scale(GradientTransformation):
         return vary_with(DynamicLossScaleState(*own, self.inner.init(params)), params)
 
     def update(
-        self, updates: Updates, state: DynamicLossScaleState, params: Params | None = None, **extra: Any
+        self, updates: Updates, state: DynamicLossScaleState, params: Params | None = None, **extra: object
     ) -> tuple[Updates, DynamicLossScaleState]:
         is_finite = all_finite(updates)
         unscaled = map_leaves(scaled, {"updates": widen(updates)}, factor=1 / state.scale)
