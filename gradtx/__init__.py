@@ -66,20 +66,86 @@ from ._curvature.gauss_newton import scale_by_gauss_newton_cg as scale_by_gauss_
 from ._rules import by_path as by_path
 from ._rules import by_rank as by_rank
 from ._rules import by_rule as by_rule
+from ._wrappers.partition import partition as partition
+from ._wrappers.partition import multi_transform as multi_transform
+from ._wrappers.masked import masked as masked
+from ._wrappers.masked import freeze as freeze
+from ._wrappers.masked import selective_transform as selective_transform
+from ._transforms.scale_by_rule import scale_by_rule as scale_by_rule
+from ._transforms.scale_by_rule import layerwise_decay as layerwise_decay
+from ._describe import describe as describe
 
 # Accumulation and guards
 
+from ._wrappers.accumulate import accumulate as accumulate
+from ._wrappers.accumulate import MultiSteps as MultiSteps
+from ._wrappers.accumulate import ShouldSkipUpdateFunction as ShouldSkipUpdateFunction
+from ._wrappers.skip_rules import skip_not_finite as skip_not_finite
+from ._wrappers.skip_rules import skip_large_updates as skip_large_updates
+from ._transforms.apply_every import apply_every as apply_every
+from ._wrappers.guard import guard as guard
+from ._wrappers.apply_if_finite import apply_if_finite as apply_if_finite
+from ._wrappers.loss_scale import dynamic_loss_scale as dynamic_loss_scale
+from ._wrappers.loss_scale import loss_scale as loss_scale
+from ._wrappers.conditionally import conditionally_transform as conditionally_transform
+from ._wrappers.conditionally import conditionally_mask as conditionally_mask
+
 # Averages
+
+from ._wrappers.average import average as average
+from ._wrappers.tail import polyak_average as polyak_average
+from ._wrappers.tail import tail_average as tail_average
+from ._wrappers.lawa import lawa as lawa
+from ._wrappers.lookahead import lookahead as lookahead
+from ._wrappers.schedule_free import schedule_free as schedule_free
+from ._wrappers.schedule_free import schedule_free_eval_params as schedule_free_eval_params
+from ._optimizers.schedule_free import schedule_free_sgd as schedule_free_sgd
+from ._optimizers.schedule_free import schedule_free_adamw as schedule_free_adamw
+from ._wrappers.target_networks import incremental_update as incremental_update
+from ._wrappers.target_networks import periodic_update as periodic_update
 
 # Where to differentiate
 
+from ._wrappers.sam import sam as sam
+from ._wrappers.sam import sam_perturbation as sam_perturbation
+from ._wrappers.extragradient import extragradient as extragradient
+from ._wrappers.ema_nesterov import ema_nesterov as ema_nesterov
+
 # Corrections of updates
+
+from ._wrappers.cautious import cautious as cautious
+from ._transforms.grokfast import grokfast as grokfast
+from ._transforms.mars import mars as mars
+from ._wrappers.grafting import grafting as grafting
+from ._wrappers.mechanize import mechanize as mechanize
+from ._transforms.plateau import reduce_on_plateau as reduce_on_plateau
+from ._transforms.trust_ratio import scale_by_trust_ratio as scale_by_trust_ratio
 
 # Constraints on parameters
 
+from ._transforms.constraints import keep_params_nonnegative as keep_params_nonnegative
+from ._transforms.constraints import max_norm as max_norm
+from ._transforms.constraints import norm_floor as norm_floor
+from ._transforms.constraints import project_norm as project_norm
+from ._transforms.constraints import hyperball as hyperball
+
 # Weight decay
 
+from ._wrappers.decay_weights import decay_weights as decay_weights
+
 # Clipping and noise
+
+from ._transforms.clip import clip_by_block_rms as clip_by_block_rms
+from ._transforms.adaptive_clip import adaptive_grad_clip as adaptive_grad_clip
+from ._transforms.zclip import zclip as zclip
+from ._transforms.per_example import per_example_global_norm_clip as per_example_global_norm_clip
+from ._transforms.per_example import per_example_layer_norm_clip as per_example_layer_norm_clip
+from ._transforms.per_example import differentially_private_aggregate as differentially_private_aggregate
+from ._transforms.noise import add_noise as add_noise
+from ._transforms.normalize import centralize as centralize
+from ._transforms.normalize import normalize as normalize
+from ._transforms.normalize import normalize_by_update_norm as normalize_by_update_norm
+from ._transforms.normalize import zero_nans as zero_nans
 
 # Telemetry
 
@@ -98,7 +164,23 @@ from ._wrappers.stochastic_round import stochastic_round as stochastic_round
 
 # Sharded state
 
+from ._state_specs import state_specs as state_specs
+from ._state_specs import state_structs as state_structs
+from ._wrappers.zero import zero as zero
+
 # Sweeps
+
+from ._sweeps.grid import grid as grid
+from ._sweeps.lanes import stack as stack
+from ._sweeps.lanes import lane as lane
+from ._sweeps.lanes import take as take
+from ._sweeps.sweep import sweep as sweep
+from ._sweeps.search import successive_halving as successive_halving
+from ._sweeps.search import population_based_training as population_based_training
+from ._sweeps.lanes import Grid as Grid
+from ._sweeps.sweep import SweepResults as SweepResults
+from ._sweeps.search import Halving as Halving
+from ._sweeps.search import Population as Population
 
 # Minimising
 
@@ -170,10 +252,40 @@ from ._curvature.lbfgs import ScaleByLBFGSState as ScaleByLBFGSState
 from ._curvature.stochastic_lbfgs import StochasticLBFGSState as StochasticLBFGSState
 from ._curvature.newton import NewtonState as NewtonState
 from ._curvature.newton_cg import NewtonCGState as NewtonCGState
+from ._wrappers.sam import SAMState as SAMState
+from ._wrappers.extragradient import ExtragradientState as ExtragradientState
+from ._wrappers.ema_nesterov import EmaNesterovState as EmaNesterovState
+from ._wrappers.cautious import CautiousState as CautiousState
+from ._transforms.grokfast import GrokfastState as GrokfastState
+from ._transforms.mars import MarsState as MarsState
+from ._wrappers.grafting import GraftingState as GraftingState
+from ._wrappers.mechanize import MechanicState as MechanicState
+from ._transforms.plateau import ReduceLROnPlateauState as ReduceLROnPlateauState
+from ._transforms.constraints import HyperballState as HyperballState
 from ._linesearch.zoom import ScaleByZoomLinesearchState as ScaleByZoomLinesearchState
 from ._linesearch.zoom import ZoomLinesearchInfo as ZoomLinesearchInfo
 from ._linesearch.backtracking import ScaleByBacktrackingLinesearchState as ScaleByBacktrackingLinesearchState
 from ._linesearch.backtracking import BacktrackingLinesearchInfo as BacktrackingLinesearchInfo
+from ._wrappers.partition import PartitionState as PartitionState
+from ._wrappers.masked import MaskedState as MaskedState
+from ._transforms.scale_by_rule import ScaleByRuleState as ScaleByRuleState
+from ._wrappers.decay_weights import DecayWeightsState as DecayWeightsState
+from ._transforms.zclip import ZClipState as ZClipState
+from ._transforms.per_example import DifferentiallyPrivateAggregateState as DifferentiallyPrivateAggregateState
+from ._transforms.noise import AddNoiseState as AddNoiseState
+from ._transforms.normalize import ZeroNansState as ZeroNansState
+from ._wrappers.accumulate import MultiStepsState as MultiStepsState
+from ._transforms.apply_every import ApplyEvery as ApplyEvery
+from ._wrappers.guard import GuardState as GuardState
+from ._wrappers.apply_if_finite import ApplyIfFiniteState as ApplyIfFiniteState
+from ._wrappers.loss_scale import DynamicLossScaleState as DynamicLossScaleState
+from ._wrappers.conditionally import ConditionallyTransformState as ConditionallyTransformState
+from ._wrappers.conditionally import ConditionallyMaskState as ConditionallyMaskState
+from ._wrappers.average import AverageState as AverageState
+from ._wrappers.lawa import LawaState as LawaState
+from ._wrappers.lookahead import LookaheadState as LookaheadState
+from ._wrappers.schedule_free import ScheduleFreeState as ScheduleFreeState
+from ._wrappers.schedule_free import ScheduleFreeWithXState as ScheduleFreeWithXState
 from ._wrappers.state_dtype import StateDtypeState as StateDtypeState
 from ._wrappers.quantize_state import QuantizeStateState as QuantizeStateState
 from ._wrappers.master_weights import MasterWeightsState as MasterWeightsState

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -31,7 +32,7 @@ def batch_axes(tx: PyTreeNode) -> Any:
     Raises:
         ValueError: if two batches differ in length; both are named.
     """
-    axes = _axes(tx, numbers=False)
+    axes = _axes(tx)
     lengths: dict[int, str] = {}
     sizes = jax.tree.map(lambda axis, leaf: axis if axis is None else len(leaf), axes, tx, is_leaf=lambda x: x is None)
     for path, size in jax.tree.leaves_with_path(sizes):
@@ -39,18 +40,28 @@ def batch_axes(tx: PyTreeNode) -> Any:
     if len(lengths) > 1:
         listed = " and ".join(f"`{name}` has {length} entries" for length, name in lengths.items())
         raise ValueError(
-            f"batch_axes: {listed}: expected one length for all. For a grid, flatten jnp.meshgrid(...); for one "
-            "vmap inside another, write the in_axes of each by hand"
+            f"batch_axes: {listed}: expected one length for all. For every combination use gradtx.grid(...); for "
+            "one vmap inside another, write the in_axes of each by hand"
         )
     return axes
 
 
-def _axes(value: Any, numbers: bool) -> Any:
+def _axes(tx: PyTreeNode) -> Any:
+    def axis(leaf: object, is_number: bool) -> int | None:
+        is_key = jnp.issubdtype(getattr(leaf, "dtype", float), jax.dtypes.prng_key)
+        return 0 if (is_number or is_key) and getattr(leaf, "ndim", 0) else None
+
+    return map_data(axis, tx)
+
+
+def map_data(function: Callable[[Any, bool], Any], value: object, is_number: bool = False) -> Any:
+    """`function(leaf, is_number)` of every leaf of a transformation; weights and random keys are no numbers."""
     if isinstance(value, PyTreeNode):
         data = [field for field in layout(type(value)).fields if field.spec.kind == "data"]
-        axes = {field.name: _axes(value.__dict__[field.name], not field.spec.free) for field in data}
-        return restored_node(type(value), {**value._values(), **axes})
+        mapped = {field.name: map_data(function, value.__dict__[field.name], not field.spec.free) for field in data}
+        return restored_node(type(value), {**value._values(), **mapped})
     if not jax.tree_util.all_leaves([value]):
-        return jax.tree.map(lambda inside: _axes(inside, numbers), value, is_leaf=lambda inside: inside is not value)
-    is_key = jnp.issubdtype(getattr(value, "dtype", float), jax.dtypes.prng_key)
-    return 0 if (numbers or is_key) and getattr(value, "ndim", 0) else None
+        return jax.tree.map(
+            lambda part: map_data(function, part, is_number), value, is_leaf=lambda part: part is not value
+        )
+    return function(value, is_number)

@@ -25,6 +25,7 @@ from jax.core import Tracer
 from ._core.contract import Recipe, Stateless, _Functions
 from ._core.data import PyTreeNode, layout, public_name, registry, roots
 from ._core.schedule import _Function
+from ._core.values import shortest
 from ._transforms.identity import stateless
 
 VERSION = 1
@@ -141,7 +142,7 @@ def encode_array(array: Any, where: str) -> dict[str, Any]:
 
 
 def _shortest(entry: Any) -> float | str:
-    number = float(str(entry)) if entry.dtype.itemsize >= 4 else float(entry)
+    number = shortest(entry)
     return number if math.isfinite(number) else repr(number)
 
 

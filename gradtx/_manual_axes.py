@@ -42,6 +42,19 @@ def while_loop(goes_on: Callable[[T], Any], step: Callable[[T], T], start: T) ->
     return jax.lax.while_loop(goes_on, lambda now: _vary_as(step(now), start), start)
 
 
+def cond(condition: Any, then: Callable[..., T], otherwise: Callable[..., T], *operands: PyTree) -> T:
+    """`jax.lax.cond`, whose results are declared to vary as those of either branch do, and the condition."""
+    if not inside_shard_map():
+        return jax.lax.cond(condition, then, otherwise, *operands)
+    branches = [jax.eval_shape(branch, *operands) for branch in (then, otherwise)]
+    axes = jax.tree.map(lambda *leaves: frozenset().union(*map(_axes, (*leaves, condition))), *branches)
+
+    def widened(branch: Callable[..., T]) -> Callable[..., T]:
+        return lambda *operands: jax.tree.map(_vary, branch(*operands), axes)
+
+    return jax.lax.cond(condition, widened(then), widened(otherwise), *operands)
+
+
 def _vary_as(tree: T, like: PyTree) -> T:
     return jax.tree.map(lambda leaf, other: _vary(leaf, _axes(other)), tree, like)
 
@@ -49,7 +62,8 @@ def _vary_as(tree: T, like: PyTree) -> T:
 def _axes(leaf: Any) -> frozenset[Any]:
     kind: Any = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
     # Before JAX 0.9 the type has the set itself, and the declaration another name.
-    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+    varying = getattr(kind.manual_axis_type, "varying", None) if hasattr(kind, "manual_axis_type") else kind.vma
+    return varying or frozenset()  # with check_vma=False a shape says nothing, and nothing has to
 
 
 def _vary(leaf: Any, axes: frozenset[Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -17,7 +18,20 @@ Rule: TypeAlias = str | re.Pattern[str] | Callable[[Any], Any]
 """A pattern of `by_path`, or a function from parameters to a tree of bools like them (the classes here are such)."""
 
 
-class by_rank(PyTreeNode):
+class _OfLeaves:
+    """A rule that looks at one leaf at a time."""
+
+    def holds(self, path: str, leaf: PyTree) -> bool:
+        """Whether it matches a leaf."""
+        raise NotImplementedError
+
+    def __call__(self, params: Params) -> PyTree:
+        """A bool for each parameter."""
+        structure = jax.tree.structure(params)
+        return structure.unflatten([self.holds(path, leaf) for path, leaf in named_leaves(params)])
+
+
+class by_rank(_OfLeaves, PyTreeNode):
     """Parameters with at least `min_rank` axes: 2 for kernels and not biases, scales or other vectors.
 
     >>> import jax.numpy as jnp, gradtx
@@ -30,15 +44,16 @@ class by_rank(PyTreeNode):
 
     min_rank: int
 
-    def __call__(self, params: Params) -> PyTree:
-        """A bool for each parameter."""
-        return jax.tree.map(lambda leaf: np.ndim(leaf) >= self.min_rank, params)
+    def holds(self, path: str, leaf: PyTree) -> bool:
+        """Whether the leaf has so many axes."""
+        return np.ndim(leaf) >= self.min_rank
 
 
-class by_path(PyTreeNode):
+class by_path(_OfLeaves, PyTreeNode):
     """Parameters whose path matches one of some patterns: `by_path("*/kernel", re.compile("^head/"))`.
 
-    A path is its keys, names and positions, joined by `/`: `encoder/layers/0/kernel`.
+    A path is its keys, names and positions, joined by `/`: `encoder/layers/0/kernel`. Flax's boxes (an `nnx.Param`,
+    Linen's `Partitioned`) add nothing to it, so that a rule means the same for an `nnx.State` and for its pure dict.
 
     >>> import jax.numpy as jnp, gradtx
     >>> gradtx.by_path("*kernel")({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
@@ -65,14 +80,10 @@ class by_path(PyTreeNode):
                     f"{pattern!r}"
                 )
 
-    def __call__(self, params: Params) -> PyTree:
-        """A bool for each parameter."""
-        return jax.tree.map_with_path(lambda path, _: self.matches(path_name(path)), params)
-
-    def matches(self, name: str) -> bool:
-        """Whether one of the patterns matches a path."""
+    def holds(self, path: str, leaf: PyTree) -> bool:
+        """Whether one of the patterns matches the path."""
         return any(
-            fnmatch.fnmatchcase(name, pattern) if isinstance(pattern, str) else pattern.search(name) is not None
+            fnmatch.fnmatchcase(path, pattern) if isinstance(pattern, str) else pattern.search(path) is not None
             for pattern in self.patterns
         )
 
@@ -80,7 +91,7 @@ class by_path(PyTreeNode):
         return [repr(pattern) for pattern in self.patterns]
 
 
-class by_rule(PyTreeNode):
+class by_rule(_OfLeaves, PyTreeNode):
     """Parameters of which a function of path and leaf says so: `by_rule(lambda path, leaf: leaf.size < 4096)`.
 
     Args:
@@ -94,14 +105,37 @@ class by_rule(PyTreeNode):
         if not callable(self.predicate):
             raise TypeError(f"by_rule takes a function (path, leaf) -> bool, got {self.predicate!r}")
 
-    def __call__(self, params: Params) -> PyTree:
-        """A bool for each parameter."""
-        return jax.tree.map_with_path(lambda path, leaf: bool(self.predicate(path_name(path), leaf)), params)
+    def holds(self, path: str, leaf: PyTree) -> bool:
+        """Whether the function says so."""
+        return bool(self.predicate(path, leaf))
 
 
 def path_name(path: Any) -> str:
     """A path of JAX's as rules see it: `encoder/layers/0/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def named_leaves(params: Params) -> list[tuple[str, Any]]:
+    """Each leaf with its path as rules see it, in the order of `jax.tree.leaves`."""
+    found = []
+    for path, node in jax.tree.leaves_with_path(params, is_leaf=_is_box):
+        # The first key inside a box, `value`, is the box's own.
+        inside = jax.tree.leaves_with_path(node) if _is_box(node) else [(((),), node)]
+        found += [(path_name((*path, *keys[1:])), leaf) for keys, leaf in inside]
+    return found
+
+
+def _is_box(node: object) -> bool:
+    return _boxes(type(node))
+
+
+@functools.cache
+def _boxes(cls: type) -> bool:
+    # `nnx.Optimizer` hands variables to `init`, and to `update` what is in them. Flax need not be installed.
+    return any(base.__module__.startswith("flax.") and base.__name__ in _BOXES for base in cls.__mro__)
+
+
+_BOXES = ("Variable", "AxisMetadata")
 
 
 def first_match(owner: str, rules: Sequence[object], params: Params, default: int | None = None) -> PyTree:
@@ -116,20 +150,28 @@ def first_match(owner: str, rules: Sequence[object], params: Params, default: in
     Raises:
         ValueError: if no rule matches a parameter and there is no default; all such parameters are listed.
     """
-    chosen = [jax.tree.leaves(as_rule(owner, rule)(params)) for rule in rules]
-    paths, structure = jax.tree.flatten_with_path(params)
-    for rule, answers in zip(rules, chosen, strict=True):
-        if len(answers) != len(paths):
-            raise ValueError(f"{owner}: the rule {rule!r} gave {len(answers)} answers for {len(paths)} parameters")
-    rows = zip(*chosen, strict=True) if chosen else [()] * len(paths)
-    found = [next((i for i, matches in enumerate(row) if matches), default) for row in rows]
-    missed = [path_name(path) for (path, _), position in zip(paths, found, strict=True) if position is None]
+    leaves = named_leaves(params)
+    columns = [_column(owner, as_rule(owner, rule), params, leaves) for rule in rules]
+    found = [next((i for i, holds in enumerate(columns) if holds(j)), default) for j in range(len(leaves))]
+    missed = [path for (path, _), position in zip(leaves, found, strict=True) if position is None]
     if missed:
         raise ValueError(
-            f"{owner}: no rule matches {', '.join(missed)}; the rules are {', '.join(map(repr, rules)) or 'none'}. "
-            "Add one for them, or '*' as the last, which matches all"
+            f"{owner}: no rule matches {', '.join(path or repr(path) for path in missed)}; the rules are "
+            f"{', '.join(map(repr, rules)) or 'none'}. Add one for them, or '*' as the last, which matches all"
         )
-    return structure.unflatten(found)
+    return jax.tree.structure(params).unflatten(found)
+
+
+def _column(
+    owner: str, rule: Callable[[Any], Any], params: Params, leaves: Sequence[tuple[str, Any]]
+) -> Callable[[int], bool]:
+    """Whether a rule matches the leaf in a place."""
+    if isinstance(rule, _OfLeaves):  # asked only for what no earlier rule has
+        return lambda place: rule.holds(*leaves[place])
+    answers = jax.tree.leaves(rule(params))
+    if len(answers) != len(leaves):
+        raise ValueError(f"{owner}: the rule {rule!r} gave {len(answers)} answers for {len(leaves)} parameters")
+    return lambda place: bool(answers[place])
 
 
 def as_rule(owner: str, rule: object) -> Callable[[Any], Any]:
@@ -139,3 +181,15 @@ def as_rule(owner: str, rule: object) -> Callable[[Any], Any]:
     if not callable(rule) or isinstance(rule, type):
         raise TypeError(f"{owner}: a rule is a pattern like '*/kernel', gradtx.by_rank(2) or a function; got {rule!r}")
     return rule
+
+
+def names_of(keys: Sequence[object]) -> tuple[str, ...]:
+    """A readable name for each label or rule, unique among them: itself, or its pattern."""
+    names: list[str] = []
+    for key in keys:
+        plain = key.pattern if isinstance(key, re.Pattern) else getattr(key, "__qualname__", None) or str(key)
+        name, number = str(plain), 2
+        while name in names:
+            name, number = f"{plain} ({number})", number + 1
+        names.append(name)
+    return tuple(names)

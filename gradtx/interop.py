@@ -1,4 +1,4 @@
-"""To optax and from it: a transformation to use where optax's are expected, and the states of its checkpoints.
+"""To optax and from it, and from one's own checkpoints to a transformation that is wrapped in another way.
 
 The other way needs nothing: `gradtx.chain` takes optax's transformations, and a learning rate optax's schedules.
 """
@@ -6,16 +6,17 @@ The other way needs nothing: `gradtx.chain` takes optax's transformations, and a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from ._adopt import adopt as adopt
 from ._core.contract import GradientTransformation, Recipe
 from ._core.data import PyTreeNode, public_name
 from ._core.schedule import Schedule
+from ._state_places import Words, at, children, describe, fit, listing
 from ._transforms.scale import ScaleByLearningRateState, ScaleByScheduleState
 from ._transforms.weight_decay import AddDecayedWeightsState
 from ._types import OptState, Params, PyTree, Updates
@@ -23,13 +24,18 @@ from ._types import OptState, Params, PyTree, Updates
 if TYPE_CHECKING:
     import optax
 
-Words: TypeAlias = tuple[str, ...]
-"""A place in a state, in the same words for tuples, NamedTuples, and lists and dicts."""
-
 # These keep a count that only a schedule reads; optax keeps it for a schedule alone.
 _SCHEDULED = (ScaleByLearningRateState, ScaleByScheduleState, AddDecayedWeightsState)
 # These have fields that optax's have not.
 _KEEPS_MORE = ("LinesearchState", "LBFGSState")
+
+
+# What differentiates at params, in place of a method that does not.
+_INSTEAD = {
+    "nag": "Use gradtx.sgd(learning_rate, momentum, nesterov=True): it is Nesterov's method with the gradient at "
+    "params",
+    "sam": "Use gradtx.sam(..., opaque_mode=True): it makes the step in one call, with the extra argument grad_fn",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +79,12 @@ def as_optax(tx: GradientTransformation) -> optax.GradientTransformationExtraArg
 def _refuse_look_ahead(tx: GradientTransformation, owner: str, where: str) -> None:
     if not isinstance(tx, GradientTransformation):
         raise TypeError(f"{owner} takes a gradtx transformation, got {tx!r}")
-    if tx._defines("gradient_params"):
+    inside = tx._definer("gradient_params")
+    if inside:
+        instead = _INSTEAD.get(inside, "Use a loop of your own, which differentiates there")
         raise ValueError(
             f"{owner}: {tx!r} needs its gradient at tx.gradient_params(params, state). With {where} it would be "
-            "another method, silently. Use gradtx.sgd(learning_rate, momentum, nesterov=True): it is Nesterov's "
-            "method with the gradient at params"
+            f"another method, silently. {instead}"
         )
 
 
@@ -114,28 +121,41 @@ def from_optax(tx: GradientTransformation, restored: OptState, params: Params, *
     look_through = not any("hyperparams" in words for words in wanted)
     source = _leaves(restored, keep=not look_through)
 
+    source |= _gathered(wanted, source)
     missing = [words for words in wanted if words not in source]
     for words in missing:
         _refuse_what_keeps_more(places, source, words)
         if words[-1:] != ("count",):
             raise ValueError(
-                f"from_optax: the optax state has nothing at {_at(words)}, where {type(tx).__name__} keeps "
-                f"{_describe(specs[wanted[words]])}. {_HINT} It has {_listing(source)}"
+                f"from_optax: the optax state has nothing at {at(words)}, where {type(tx).__name__} keeps "
+                f"{describe(specs[wanted[words]])}. {_HINT} It has {listing(source)}"
             )
     surplus = {words: leaf for words, leaf in source.items() if words not in wanted}
     if surplus:
         raise ValueError(
-            f"from_optax: the optax state has {_listing(surplus)}, for which {type(tx).__name__} has no place. {_HINT}"
+            f"from_optax: the optax state has {listing(surplus)}, for which {type(tx).__name__} has no place. {_HINT}"
         )
     if missing:
         value = _missing_count(tx, restored, count, missing[0])
         # An array for each: a state to be donated must not hold one buffer twice.
         source.update({words: np.int32(value) for words in missing})
-    leaves = {i: _fit(source[words], specs[i], words) for words, i in wanted.items()}
+    leaves = {i: fit("from_optax", source[words], specs[i], words) for words, i in wanted.items()}
     return structure.unflatten([leaves[i] for i in range(len(specs))])
 
 
 _HINT = "Is it the state of another optimizer, or are its stages in another order?"
+
+
+def _gathered(wanted: dict[Words, Any], source: dict[Words, Any]) -> dict[Words, Any]:
+    """What `MultiStepsState` has beyond optax's: it weighs every micro-batch alike, and `updated` can be told."""
+    found: dict[Words, Any] = {}
+    for *path, name in filter(None, wanted):
+        fields = {field: (*path, field) for field in ("mini_step", "gradient_step", "total_weight", "updated")}
+        is_one = set(fields.values()) <= wanted.keys() and fields["mini_step"] in source
+        if is_one and name in ("total_weight", "updated") and (*path, name) not in source:
+            mini, steps = (np.asarray(source[fields[field]]) for field in ("mini_step", "gradient_step"))
+            found[*path, name] = mini.astype(float) if name == "total_weight" else (mini == 0) & (steps > 0)
+    return found
 
 
 def _refuse_what_keeps_more(places: list[tuple[Words, Any]], source: dict[Words, Any], missing: Words) -> None:
@@ -144,19 +164,10 @@ def _refuse_what_keeps_more(places: list[tuple[Words, Any]], source: dict[Words,
         begins = missing[: len(words)] == words and any(other[: len(words)] == words for other in source)
         if begins and type(node).__name__.endswith(_KEEPS_MORE):
             raise ValueError(
-                f"from_optax: the {type(node).__name__} at {_at(words)} keeps more than optax's, which has nothing at "
-                f"{_at(missing)}: it cannot go on from there. Take the state of that stage from tx.init(params), and "
+                f"from_optax: the {type(node).__name__} at {at(words)} keeps more than optax's, which has nothing at "
+                f"{at(missing)}: it cannot go on from there. Take the state of that stage from tx.init(params), and "
                 "bring in those of the others one by one"
             )
-
-
-def _children(node: Any) -> list[tuple[str, Any]]:
-    """What a plain container holds, by name; nothing for anything else."""
-    if hasattr(node, "_fields"):
-        return list(zip(node._fields, node, strict=True))
-    if isinstance(node, Mapping):
-        return [(str(key), child) for key, child in node.items()]
-    return [(str(i), child) for i, child in enumerate(node)] if isinstance(node, (tuple, list)) else []
 
 
 def _visit(node: object, words: Words = (), *, keep: bool) -> Iterator[tuple[Words, Any]]:
@@ -164,23 +175,23 @@ def _visit(node: object, words: Words = (), *, keep: bool) -> Iterator[tuple[Wor
 
     `keep`: Not through `inject_hyperparams`, whose numbers are wanted.
     """
-    children = _children(node)
-    inner = dict(children).get("inner_state", node)
-    if inner is not node and (len(children) == 1 or (not keep and "hyperparams" in dict(children))):
+    held = children(node)
+    inner = dict(held).get("inner_state", node)
+    if inner is not node and (len(held) == 1 or (not keep and "hyperparams" in dict(held))):
         yield from _visit(inner, words, keep=keep)
         return
-    if children:
+    if held:
         yield words, node
-    for name, child in children:
+    for name, child in held:
         yield from _visit(child, (*words, name), keep=keep)
-    if not children:  # a leaf, None, or a node of somebody's own
+    if not held:  # a leaf, None, or a node of somebody's own
         for path, leaf in jax.tree.leaves_with_path(node):
             keys = (next(getattr(key, a) for a in ("idx", "key", "name") if hasattr(key, a)) for key in path)
             yield (*words, *map(str, keys)), leaf
 
 
 def _leaves(tree: PyTree, *, keep: bool) -> dict[Words, Any]:
-    return {words: node for words, node in _visit(tree, keep=keep) if not _children(node)}
+    return {words: node for words, node in _visit(tree, keep=keep) if not children(node)}
 
 
 def _compare_types(places: list[tuple[Words, Any]], restored: OptState) -> None:
@@ -190,7 +201,7 @@ def _compare_types(places: list[tuple[Words, Any]], restored: OptState) -> None:
         came = theirs.get(words, type(node))
         if hasattr(node, "_fields") and not isinstance(node, _SCHEDULED) and came.__name__ != type(node).__name__:
             raise ValueError(
-                f"from_optax: the optax state has a {came.__name__} at {_at(words)}, where tx keeps a "
+                f"from_optax: the optax state has a {came.__name__} at {at(words)}, where tx keeps a "
                 f"{type(node).__name__}. {_HINT}"
             )
 
@@ -202,7 +213,7 @@ def _missing_count(tx: GradientTransformation, restored: OptState, count: int | 
     if count is None and len(known) != 1 and (known or not _is_constant(tx)):
         reason = f"it has several counts, {sorted(known)}" if known else "optax keeps none for a constant rate"
         raise ValueError(
-            f"from_optax: the number of updates at {_at(words)} is needed for a schedule and cannot be read off the "
+            f"from_optax: the number of updates at {at(words)} is needed for a schedule and cannot be read off the "
             f"optax state ({reason}). Give it: from_optax(tx, restored, params, count=...)"
         )
     return count if count is not None else next(iter(known), 0)
@@ -220,33 +231,3 @@ def _is_constant(node: object) -> bool:
         return False
     inside = jax.tree.leaves(node._values(), is_leaf=lambda part: isinstance(part, PyTreeNode))
     return all(map(_is_constant, inside))
-
-
-def _fit(value: object, spec: jax.ShapeDtypeStruct, words: Words) -> jax.Array:
-    """`value` as `spec` has it; shared if it is so already."""
-    if not isinstance(value, (jax.Array, np.ndarray, np.generic, int, float, complex)):
-        raise TypeError(f"from_optax: {_at(words)} must be an array, got {value!r} ({type(value).__name__})")
-    if np.shape(value) != spec.shape:
-        raise ValueError(f"from_optax: {_at(words)} has shape {np.shape(value)}, expected {spec.shape}")
-    array = value if isinstance(value, jax.Array) else jnp.array(value)
-    if jnp.iscomplexobj(array) and jnp.issubdtype(spec.dtype, jnp.floating) and not np.any(np.imag(array)):
-        array = array.real  # optax starts the second moment of complex parameters as complex zeros
-    kinds = (jnp.integer, jnp.floating, jnp.complexfloating, jnp.inexact)
-    to_complex = jnp.issubdtype(spec.dtype, jnp.complexfloating)
-    kind = jnp.inexact if to_complex else next((k for k in kinds if jnp.issubdtype(spec.dtype, k)), spec.dtype)
-    if not jnp.issubdtype(array.dtype, kind):
-        raise TypeError(f"from_optax: {_at(words)} is {_describe(array)}, expected {_describe(spec)}")
-    return array.astype(spec.dtype)
-
-
-def _at(words: Words) -> str:
-    return f"`{'.'.join(words)}`" if words else "its root"
-
-
-def _describe(leaf: Any) -> str:
-    return f"{jnp.result_type(leaf)}{list(np.shape(leaf))}"
-
-
-def _listing(leaves: dict[Words, Any]) -> str:
-    shown = [_at(words) for words in list(leaves)[:4]]
-    return ", ".join([*shown, "..."][: len(leaves)]) if shown else "no arrays at all"

@@ -68,7 +68,7 @@ def checked_update(update: Callable[..., Any], owner: str) -> Callable[..., Any]
     def checked(
         self: Any, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
     ) -> tuple[Any, Any]:
-        extra = needs.select(owner, params, extra)
+        extra = needs.select(type(self).__name__, params, extra)
         expected = self._state_classes()
         if expected and not isinstance(state, expected):
             raise TypeError(wrong_state(type(self).__name__, expected, state))

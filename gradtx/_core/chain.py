@@ -36,14 +36,14 @@ class chain(GradientTransformation):
     def __check_init__(self) -> None:
         names = self._stages()
         for method in ("gradient_params", "eval_params"):
-            found = [name for name, tx in zip(names, self.transforms, strict=True) if tx._defines(method)]
+            stages = zip(names, self.transforms, strict=True)
+            found = [(name, definer) for name, tx in stages if (definer := tx._definer(method))]
+            both = " and ".join(f"{name} ({definer})" for name, definer in found[:2])
             if len(found) > 1:
+                raise ValueError(f"{type(self).__name__}: stages {both} both define {method}; only one can")
+            if found and method == "gradient_params" and found[0][0] != names[-1]:
                 raise ValueError(
-                    f"{type(self).__name__}: stages {found[0]} and {found[1]} both define {method}; only one can"
-                )
-            if found and method == "gradient_params" and found[0] != names[-1]:
-                raise ValueError(
-                    f"{type(self).__name__}: stage {found[0]} defines gradient_params and must come last: a later "
+                    f"{type(self).__name__}: stage {both} defines gradient_params and must come last: a later "
                     "stage would change the step that its look-ahead point assumes"
                 )
         for name, tx in list(zip(names, self.transforms, strict=True))[:-1]:

@@ -138,10 +138,19 @@ class GradientTransformation(PyTreeNode, _OptaxType):
             found += [((name, key), tx, parts.get(key)) for key, tx in children(value).items()]
         return found
 
+    def _has_own(self, method: str) -> bool:
+        """Whether this transformation itself has a `method` of its own."""
+        return getattr(type(self), method) is not getattr(GradientTransformation, method)
+
+    def _definer(self, method: str) -> str | None:
+        """The name of this transformation, or of one inside it, that has a `method` of its own."""
+        if self._has_own(method):
+            return type(self).__name__
+        return next(filter(None, (tx._definer(method) for _, tx, _ in self._inside(None))), None)
+
     def _defines(self, method: str) -> bool:
         """Whether this transformation, or one inside it, has a `method` of its own."""
-        own = getattr(type(self), method) is not getattr(GradientTransformation, method)
-        return own or any(tx._defines(method) for _, tx, _ in self._inside(None))
+        return self._definer(method) is not None
 
     def _step_owner(self) -> str | None:
         """The name of this transformation, or of one inside it, that owns the step."""
@@ -152,19 +161,19 @@ class GradientTransformation(PyTreeNode, _OptaxType):
     def _delegate(self, method: str, params: Params, state: OptState) -> Params:
         defining = [(tx, part) for _, tx, part in self._inside(state) if tx._defines(method)]
         if len(defining) > 1:
-            raise ValueError(
-                f"{type(self).__name__}: {len(defining)} transformations inside define {method}; say which"
-            )
+            names = " and ".join(str(tx._definer(method)) for tx, _ in defining)
+            raise ValueError(f"{type(self).__name__}: {names} inside both define {method}; only one can")
         return getattr(defining[0][0], method)(params, defining[0][1]) if defining else params
 
-    def _scheduled(self, state: Any) -> list[tuple[Path, ArrayLike]]:
+    def _scheduled(self, state: OptState) -> list[tuple[Path, ArrayLike]]:
         """Every field that may be a schedule, with its path and its value at the next update."""
         reports: list[tuple[Path, ArrayLike]] = []
         if "count" in getattr(state, "_fields", ()):
             reports += [
-                ((field.name,), value_at(field.name, self.__dict__[field.name], state.count, jnp.result_type(float)))
+                ((name,), value_at(field.name, value, state.count, jnp.result_type(float)))
                 for field in layout(type(self)).fields
                 if Schedule in field.spec.nodes and self.__dict__[field.name] is not None
+                for name, value in _alternatives(field.name, self.__dict__[field.name])
             ]
         for path, tx, part in self._inside(state):
             reports += [((*path, *inner), value) for inner, value in tx._scheduled(part)]
@@ -181,6 +190,12 @@ class GradientTransformation(PyTreeNode, _OptaxType):
         return GradientTransformation(init, update) if callable(init) and callable(update) else None
 
 
+def _alternatives(name: str, value: Any) -> list[tuple[str, Any]]:
+    """The number or schedule of a field, or those that it has for each rule."""
+    by_rule = isinstance(value, PyTreeNode) and not isinstance(value, Schedule)
+    return [(f"{name}.{rule}", each) for rule, each in children(value).items()] if by_rule else [(name, value)]
+
+
 def refuse_step_owner(owner: str, inner: GradientTransformation) -> None:
     """For wrappers that change the updates of what is inside. Raises ValueError if that owns the step."""
     inside = inner._step_owner()
@@ -189,6 +204,37 @@ def refuse_step_owner(owner: str, inner: GradientTransformation) -> None:
             f"{owner} changes the updates of {inside}, which keeps track of the parameters that they lead to. Put "
             f"{inside} outside: {inside}({owner}(...))"
         )
+
+
+def refuse_look_ahead(owner: str, inner: GradientTransformation, *, why: str = "") -> None:
+    """For wrappers inside which nothing may say where to differentiate.
+
+    Args:
+        owner: The name of the wrapper.
+        inner: What it wraps.
+        why: What is wrong with it; default: that the wrapper says so itself.
+
+    Raises:
+        ValueError: if `inner` defines `gradient_params`.
+    """
+    inside = inner._definer("gradient_params")
+    if inside:
+        why = why or f"{owner} and {inside} both define gradient_params, the point to differentiate at; only one can"
+        raise ValueError(why.format(owner=owner, inside=inside))
+
+
+def refuse_changed_step(owner: str, inner: GradientTransformation) -> None:
+    """For wrappers whose updates are others than those of what is inside.
+
+    Raises:
+        ValueError: if what is inside owns the step, or looks ahead from the step that it proposes.
+    """
+    refuse_step_owner(owner, inner)
+    why = (
+        "{owner} changes the updates of {inside}, whose gradient_params assume that they are the step. "
+        "Put {inside} outside, or leave {owner} out"
+    )
+    refuse_look_ahead(owner, inner, why=why)
 
 
 GradientTransformationExtraArgs = GradientTransformation

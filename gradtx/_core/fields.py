@@ -65,6 +65,8 @@ Decay: TypeAlias = Annotated[
 ]
 SumDecay: TypeAlias = Annotated[Number, "data", Range("in [0, 1]", low=0.0, high=1.0, high_open=False)]
 """The decay of a sum, not of an average: at 1 nothing is forgotten."""
+OneOrMore: TypeAlias = Annotated[Number, "data", Range("a finite number >= 1", low=1.0)]
+"""A period, or a number of times, as data: it need not be whole."""
 AtLeastOne: TypeAlias = Annotated[int, Range("a whole number >= 1", low=1)]
 
 

@@ -27,9 +27,10 @@ def walk(value: object, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 def find(owner: str, value: object, key: str) -> Path:
     """The one place that a dotted path names, which may leave out its beginning. Raises TypeError."""
-    wanted = tuple(key.split("."))
+    # Names may have dots in them: those of groups are patterns.
     paths = [path for path, _ in walk(value)]
-    found = [path for path in paths if path == wanted] or [path for path in paths if path[-len(wanted) :] == wanted]
+    found = [path for path in paths if ".".join(path) == key]
+    found = found or [path for path in paths if any(".".join(path[i:]) == key for i in range(1, len(path)))]
     if len(found) == 1:
         return found[0]
     if found:

@@ -87,6 +87,14 @@ def same(a: object, b: object) -> bool:
         return False
 
 
+def shortest(number: np.generic) -> float:
+    """The shortest decimal that names a floating number in its dtype.
+
+    0.1, and not the 0.10000000149011612 that a float32 of 0.1 is. Brought back to the dtype it is the same number.
+    """
+    return float(str(number)) if number.dtype.itemsize >= 4 else float(number)
+
+
 def show(value: object) -> str:
     """The value in a `repr`."""
     if isinstance(value, (jax.Array, np.ndarray)) and not isinstance(value, Tracer):

@@ -1,4 +1,4 @@
-r"""Bound the updates: each entry, or the norm of the whole tree."""
+r"""Bound the updates: each entry, the size of each leaf, or the norm of the whole tree."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .._core.contract import EmptyState, Stateless
-from .._core.fields import Positive
+from .._core.fields import NonNegative
 from .._maths import abs_sq, safe_divisor, safe_sqrt
 from .._trees.checks import checked_leaves
 from .._trees.map import map_leaves
@@ -29,11 +29,22 @@ def _sum_of_squares(updates: Leaf, factor: ScalarArray | float = 1.0) -> ScalarA
     return jnp.sum(abs_sq(factor * updates))
 
 
-def _over(updates: Leaf, norm: ScalarArray) -> Leaf:
+def divided(updates: Leaf, norm: ScalarArray) -> Leaf:
+    """`updates / norm`, and 0 for a norm of 0."""
     return jnp.where(norm > 0, updates / safe_divisor(norm), 0)
 
 
-def _shrink(updates: Leaf, norm: ScalarArray, max_norm: ScalarArray) -> Leaf:
+def leaf_norm(updates: Leaf, axes: tuple[int, ...] | None = None) -> jax.Array:
+    """The norm along some axes, which stay with a length of 1; along all: `None`. Squares may overflow."""
+    return safe_sqrt(jnp.sum(abs_sq(updates), axis=axes, keepdims=True))
+
+
+def _shrink_block(updates: Leaf, threshold: ScalarArray) -> Leaf:
+    return shrink(updates, leaf_norm(updates) / max(updates.size, 1) ** 0.5, threshold)
+
+
+def shrink(updates: Leaf, norm: jax.Array, max_norm: jax.Array) -> Leaf:
+    """Updates whose norm is at most `max_norm`: as they are where it is, else divided by what it is over."""
     # A NaN norm compares false and has to come through, so the test is for what stays as it is. The branch that is not
     # taken is differentiated too: a norm of 0 would make the hypergradient NaN.
     return jnp.where(norm <= max_norm, updates, updates / safe_divisor(norm) * max_norm)
@@ -79,7 +90,7 @@ def _stacked(updates: Updates) -> list[jax.Array]:
 def _norm_jvp(primals: tuple[Updates], tangents: tuple[Updates]) -> tuple[jax.Array, jax.Array]:
     (updates,), (change,) = primals, tangents
     norm = _norm(updates)  # the rule has derivatives, too
-    return norm, tree_vdot(map_leaves(_over, {"updates": updates}, norm=norm), change)
+    return norm, tree_vdot(map_leaves(divided, {"updates": updates}, norm=norm), change)
 
 
 _compiled_norm = jax.jit(_norm, inline=True)
@@ -88,20 +99,45 @@ _compiled_norm = jax.jit(_norm, inline=True)
 class clip(Stateless):
     r"""Clip each entry: $u_t = \min(\max(g_t, -d), d)$.
 
-    State: `EmptyState()`. Units: as the gradient. Keeps its sign. Refuses complex updates.
+    State: `EmptyState()`. Units: as the gradient. Keeps its sign. Refuses complex updates. An infinite entry becomes d;
+    NaN stays.
 
     Args:
-        max_delta: d > 0. Unit: gradient.
+        max_delta: d >= 0. Unit: gradient.
 
     Raises:
-        ValueError: if `max_delta` is not positive.
+        ValueError: if `max_delta` is negative.
         TypeError: from `update`, if updates are complex.
     """
 
-    max_delta: Positive
+    max_delta: NonNegative
 
     def update(self, updates: Updates, state: EmptyState, params: Params | None = None) -> tuple[Updates, EmptyState]:
         return map_leaves(_clip, {"updates": updates}, max_delta=self.max_delta), state
+
+
+class clip_by_block_rms(Stateless):
+    r"""Shrink each leaf whose root mean square exceeds a threshold.
+
+    $$u_t = g_t \min(1, c / \mathrm{rms}(g_t)), \qquad \mathrm{rms}(g)^2 = \textstyle\frac1n \sum |g|^2$$
+
+    State: `EmptyState()`. Units: as the gradient. Keeps the direction of each leaf. Where a square
+    overflows (from 2e19 on in float32), its leaf becomes 0, as by a bound of 0. A leaf with an infinite entry becomes 0
+    but for that entry, which becomes NaN; one with NaN becomes NaN.
+
+    Args:
+        threshold: c >= 0; at 0 updates are 0. Unit: gradient.
+
+    Raises:
+        ValueError: if `threshold` is negative.
+
+    Source: Shazeer and Stern, 2018, section 6, where it clips updates.
+    """
+
+    threshold: NonNegative
+
+    def update(self, updates: Updates, state: EmptyState, params: Params | None = None) -> tuple[Updates, EmptyState]:
+        return map_leaves(_shrink_block, {"updates": updates}, threshold=self.threshold), state
 
 
 class clip_by_global_norm(Stateless):
@@ -109,21 +145,24 @@ class clip_by_global_norm(Stateless):
 
     $$u_t = g_t \min(1, c / \lVert g_t \rVert), \qquad \lVert g \rVert^2 = \textstyle\sum_{leaves} |g|^2$$
 
-    State: `EmptyState()`. Units: as the gradient. Keeps its direction. A NaN or infinite gradient is not hidden.
-    Where the norm's reciprocal is no normal number (8e37 in float32), updates are 0. Derivatives are right for norms
-    below the root of the largest float (2e19 in float32).
+    State: `EmptyState()`. Units: as the gradient. Keeps its direction. Entries may have any size: no square leaves the
+    range of floats (see `global_norm`). Where the norm's reciprocal is no normal number (8e37 in float32), updates
+    are 0. Derivatives are right for norms below the root of the largest float (2e19 in float32).
+
+    What is not finite is not hidden: with one infinite entry the norm is infinite, that entry becomes NaN and all
+    others 0; with a NaN all become NaN. `zero_nans` before it, or a guard around the optimizer, is for those.
 
     Args:
-        max_norm: c > 0. Unit: gradient.
+        max_norm: c >= 0; at 0 updates are 0. Unit: gradient.
 
     Raises:
-        ValueError: if `max_norm` is not positive.
+        ValueError: if `max_norm` is negative.
 
     Source: Pascanu, Mikolov and Bengio, 2013.
     """
 
-    max_norm: Positive
+    max_norm: NonNegative
 
     def update(self, updates: Updates, state: EmptyState, params: Params | None = None) -> tuple[Updates, EmptyState]:
         norm = global_norm(updates)
-        return map_leaves(_shrink, {"updates": updates}, norm=norm, max_norm=self.max_norm), state
+        return map_leaves(shrink, {"updates": updates}, norm=norm, max_norm=self.max_norm), state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
 
@@ -12,11 +13,14 @@ from jax.core import Tracer
 from .._core.contract import GradientTransformation
 from .._core.fields import Convert
 from .._core.schedule import Schedule
+from .._rules import by_path
 from .._types import Params, PyTree
 
 
 def _mask(value: Any) -> Any:
-    """A mask as it is given, which is refused here and not by the `init` that reads it."""
+    """A mask as it is given, which is refused here and not by the `init` that reads it; a pattern becomes a rule."""
+    if isinstance(value, (str, re.Pattern)):
+        return by_path(value)
     if isinstance(value, (type, GradientTransformation, Schedule)):
         raise TypeError(f"a mask must be bools, a rule like by_rank(2), or a function to bools; got {value!r}")
     if not callable(value) or _is_tree(value):
@@ -39,7 +43,10 @@ def _is_tree(mask: object) -> bool:
 
 
 Mask: TypeAlias = Annotated[PyTree | Callable[[Any], Any] | None, "static", Convert(_mask)]
-"""A tree of bools like the parameters or a prefix of it, or a function from parameters to one (a rule is one)."""
+"""A tree of bools like the parameters or a prefix of it, or a function from parameters to one (a rule is one).
+
+A pattern of `by_path` is a rule, too.
+"""
 
 
 def selected(mask: Any, params: Params) -> PyTree:
@@ -49,14 +56,19 @@ def selected(mask: Any, params: Params) -> PyTree:
         TypeError: if an entry of the mask is no bool; its path is named.
         ValueError: if the mask does not fit the tree, or selects nothing in it.
     """
+    found = chosen(mask, params)
+    if jax.tree.leaves(params) and not any(jax.tree.leaves(found)):
+        raise ValueError(f"the mask selects nothing in the tree: {mask!r}. Leave the weight decay out instead")
+    return found
+
+
+def chosen(mask: Any, params: Params) -> PyTree:
+    """As `selected`, where a mask may select nothing."""
     given = _mask(mask(params)) if callable(mask) and not _is_tree(mask) else mask
     try:
-        chosen = jax.tree.map(lambda keep, part: jax.tree.map(lambda _: bool(keep), part), given, params)
+        return jax.tree.map(lambda keep, part: jax.tree.map(lambda _: bool(keep), part), given, params)
     except ValueError as error:
         raise ValueError(
             f"the mask does not fit the tree: expected bools like {jax.tree.structure(params)} or a prefix of it, "
             f"got {given!r} ({error})"
         ) from None
-    if jax.tree.leaves(params) and not any(jax.tree.leaves(chosen)):
-        raise ValueError(f"the mask selects nothing in the tree: {given!r}. Leave the weight decay out instead")
-    return chosen

@@ -54,8 +54,8 @@ def _difference(name: str, tree: PyTree, labels: PyTree) -> str:
         {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(each, is_leaf=_is_none)}
         for each in (tree, labels)
     )
-    for path in here.keys() - there.keys():
+    for path in (path for path in here if path not in there):
         return f"{name}{path} is {describe(here[path])}, but the parameters have nothing there"
-    for path in there.keys() - here.keys():
+    for path in (path for path in there if path not in here):
         return f"{name} has nothing at {path or 'its root'}, where the parameters have a leaf"
     return f"{name} has the parameters' leaves in other containers: expected {jax.tree.structure(labels)}"

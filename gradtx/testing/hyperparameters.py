@@ -60,7 +60,7 @@ def _switched(tx: GradientTransformation) -> Iterator[GradientTransformation]:
         if isinstance(part, PyTreeNode):
             for name, spec, _ in layout(type(part)).fields:
                 value = children(part).get(name)
-                others = {not value} if isinstance(value, bool) else {*spec.literals} - {value}
+                others = [not value] if isinstance(value, bool) else [word for word in spec.literals if word != value]
                 for other in others:
                     with contextlib.suppress(TypeError, ValueError):  # what does not go together
                         yield tx.replace(**{".".join((*path, name)): other})
@@ -70,8 +70,9 @@ def _each_has_a_part(case: Case) -> None:
     idle = unused(case, case.tx)
     for tx in _switched(case.tx) if any(idle) else ():
         if jax.tree.structure(jax.tree.leaves(tx)) == jax.tree.structure(jax.tree.leaves(case.tx)):
-            # It may have a part in another mode only.
-            idle = [a and b for a, b in zip(idle, unused(case, tx), strict=True)]
+            # It may have a part in another mode only, which may ask for arguments that are not given.
+            with contextlib.suppress(TypeError, ValueError):
+                idle = [a and b for a, b in zip(idle, unused(case, tx), strict=True)]
     for nowhere, (path, _) in zip(idle, jax.tree.leaves_with_path(case.tx), strict=True):
         if nowhere:
             raise LawBroken(

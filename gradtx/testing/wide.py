@@ -74,7 +74,8 @@ def resolves(case: Case, dtype: np.dtype, params: Params, step: Counted) -> None
             if jnp.finfo(leaf.dtype).eps > jnp.finfo(dtype).eps:
                 continue
             x, *moved = map(as_numbers, (leaf, *others))
-            small, large, larger = (np.abs(other - x) for other in moved)
+            with np.errstate(invalid="ignore"):  # of entries that are infinite in all: places that wait for a number
+                small, large, larger = (np.abs(other - x) for other in moved)
             # Entries that depend smoothly on the gradient: neither a sign, nor what a search or a limit has cut off,
             # nor a difference of which only roundings are left.
             size, noise = np.abs(x), 16 * jnp.finfo(dtype).eps

@@ -93,8 +93,8 @@ ROWS: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
         lambda x: jnp.sum(x * x), jnp.ones(3), gradtx.gauss_newton_cg())),
     "complex params of Newton": (TypeError, r"scale_by_newton: params\['z'\] is complex, expected real numbers: give real "
                                  "and imaginary parts", lambda: gradtx.newton().init({"z": jnp.ones(2, jnp.complex64)})),
-    "a norm of 0": (ValueError, "clip_by_global_norm: `max_norm` must be a finite number > 0, got 0.0",
-                    lambda: gradtx.clip_by_global_norm(0)),
+    "a negative norm": (ValueError, "clip_by_global_norm: `max_norm` must be a finite number >= 0, got -1.0",
+                        lambda: gradtx.clip_by_global_norm(-1)),
     "a negative weight decay": (ValueError, "adamw: `weight_decay` must be", lambda: gradtx.adamw(1e-3, weight_decay=-1)),
     "no rate": (TypeError, r"sgd: `learning_rate` must be a number .*, got None \(NoneType\)", lambda: gradtx.sgd(None)),
     "an int too large": (ValueError, "`learning_rate` must be .* too large for a float", lambda: gradtx.sgd(10**400)),
@@ -198,8 +198,8 @@ ROWS: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
     "a function to a mask of numbers": (
         TypeError, r"mask\['b'\] must be True or False, got 0",
         lambda: gradtx.adamw(1e-3, mask=lambda params: {"w": 1, "b": 0}).init(PARAMS)),
-    "a name as a mask": (TypeError, "adamw: `mask`: mask must be True or False, got 'w'",
-                         lambda: gradtx.adamw(0.1, mask="w")),
+    "a name that nothing has as a mask": (ValueError, r"the mask selects nothing in the tree: by_path\('kernel'\)",
+                                          lambda: gradtx.adamw(0.1, mask="kernel").init(PARAMS)),
     "a rule that was not called": (TypeError, r"adamw: `mask`: a mask must be bools, .* got <class .*by_rank",
                                    lambda: gradtx.adamw(0.1, mask=gradtx.by_rank)),
     "an optimizer as a mask": (TypeError, r"adamw: `mask`: a mask must be bools, .* got sgd\(",

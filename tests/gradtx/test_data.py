@@ -301,7 +301,7 @@ def test_every_transformation_is_a_value(row: Any) -> None:
     if not row.holds_a_function:
         assert pickle.loads(pickle.dumps(tx)) == tx
     if leaves:
-        assert structure.unflatten([*leaves[:-1], leaves[-1] + 1]) != tx
+        assert structure.unflatten([leaves[0] + 1, *leaves[1:]]) != tx
     assert tx.replace(gradtx.hyperparams(tx)) == tx
 
 

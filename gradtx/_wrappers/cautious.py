@@ -1,0 +1,105 @@
+r"""Leave out the entries of a step that go against the gradient."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+
+from .._core.contract import GradientTransformation, Recipe, _Functions, refuse_changed_step
+from .._core.data import layout
+from .._trees.map import map_leaves
+from .._trees.precision import restore, widen
+from .._types import Leaf, OptState, Params, Updates
+
+LEAST_SHARE = 1e-3
+"""The least share of entries that the rest is divided by, as in https://github.com/kyleliang919/C-Optim."""
+
+
+def _masked(updates: Leaf, grads: Leaf, *, descends: bool, normalization: str) -> Leaf:
+    # By their signs, since a product of small numbers may be 0. For complex numbers these are directions in the plane.
+    along = jnp.real(jnp.conj(jnp.sign(grads)) * jnp.sign(updates))
+    keep = (along < 0) if descends else (along > 0)
+    kept = jnp.where(keep, updates, 0)
+    if normalization == "none" or updates.size == 0:
+        return kept
+    number = jnp.sum(keep, dtype=along.dtype)
+    if normalization == "mean":
+        return kept / jnp.maximum(number / updates.size, LEAST_SHARE)
+    return kept * (updates.size / (number + 1))
+
+
+class CautiousState(NamedTuple):
+    """State of `cautious`."""
+
+    inner_state: OptState
+    """State of the inner transformation."""
+
+
+class cautious(GradientTransformation):
+    r"""Set to 0 the entries of a step that go against the gradient of the moment, and lengthen the rest.
+
+    $$m = [\,u_t g_t > 0\,], \qquad u'_t = u_t\,m / \max(\operatorname{mean}(m), 10^{-3})$$
+
+    with u the updates of `inner` and the mean over a leaf. It takes an optimizer, whose steps go down, or a part, whose
+    updates keep the gradient's sign. Around a part it leaves weight decay alone:
+
+        chain(cautious(scale_by_adam()), add_decayed_weights(0.1), scale_by_learning_rate(1e-3))
+
+    State: that of `inner`. Units: as those of `inner`.
+
+    Args:
+        inner: An optimizer, or a part.
+        normalization: "mean": divide by the share of entries that are left, which is at least 0.001; "count": multiply
+            by the number of entries over that of those left plus one (the first version); "none".
+        descends: Whether updates of `inner` go against the gradient. `None`: if there is a learning rate in it.
+
+    Raises:
+        ValueError: if `normalization` is another word; if which way updates go is not said and cannot be told (of
+            optax's transformations); if `inner` keeps track of the parameters.
+
+    Source: Liang et al., 2024, https://arxiv.org/abs/2411.16085.
+    """
+
+    inner: GradientTransformation
+    normalization: Literal["mean", "count", "none"] = "mean"
+    descends: bool | None = None
+
+    def __check_init__(self) -> None:
+        refuse_changed_step("cautious", self.inner)
+        self._descends()
+
+    def init(self, params: Params) -> CautiousState:
+        return CautiousState(self.inner.init(params))
+
+    def update(
+        self, updates: Updates, state: CautiousState, params: Params | None = None, **extra: object
+    ) -> tuple[Updates, CautiousState]:
+        wide = widen(updates)
+        step, inner_state = self.inner.update(wide, state.inner_state, params, **extra)
+        flags = {"descends": self._descends(), "normalization": str(self.normalization)}
+        step = map_leaves(_masked, {"updates": step}, reads={"grads": wide}, **flags)
+        return restore(step, updates), CautiousState(inner_state)
+
+    def _descends(self) -> bool:
+        if self.descends is not None:
+            return self.descends
+        flips, foreign = _turns(self.inner)
+        if foreign and not flips:
+            raise ValueError(
+                f"cautious: whether the updates of {foreign[0]!r} go along the gradient or against it cannot be seen. "
+                "Say descends=True for an optimizer with a learning rate, descends=False for a part"
+            )
+        return flips % 2 == 1
+
+
+def _turns(tx: GradientTransformation) -> tuple[int, list[GradientTransformation]]:
+    """How many stages turn updates against the gradient, and which of them do not say."""
+    own = {field.name for field in layout(type(tx)).fields}
+    turns = "learning_rate" in own and not isinstance(tx, Recipe) and getattr(tx, "flip_sign", True)
+    flips = int(turns)
+    foreign: list[GradientTransformation] = [tx] if isinstance(tx, _Functions) else []
+    for _, part, _ in tx._inside(None):
+        more, others = _turns(part)
+        flips, foreign = flips + more, foreign + others
+    return flips, foreign

@@ -1,0 +1,146 @@
+r"""Mechanic: learn the scale of an optimizer's steps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .._core.contract import GradientTransformation, refuse_changed_step
+from .._core.fields import AtLeastOne, NonNegative, Positive
+from .._maths import floor_eps, safe_increment, safe_sqrt
+from .._transforms.clip import global_norm
+from .._trees.checks import check_rank
+from .._trees.map import copies_of, map_leaves
+from .._trees.precision import restore, scalar, step_dtype, widen
+from .._trees.vectors import present, tree_vdot
+from .._types import Count, Leaf, OptState, Params, ScalarArray, Updates
+
+Scales = Float[Array, "num_betas"]
+"""A number for each decay."""
+
+
+def _begin(updates: Leaf, x0: Leaf, params: Leaf, first: ScalarArray) -> tuple[Leaf, Leaf]:
+    """Where training really begins: it may be elsewhere than where the state was made."""
+    return updates, jnp.where(first > 0, params, x0)
+
+
+def _decayed(updates: Leaf, params: Leaf, decay: ScalarArray) -> Leaf:
+    return updates + decay * params
+
+
+def _travelled(x0: Leaf, params: Leaf, divisor: ScalarArray) -> Leaf:
+    """The sum of the inner steps, downwards, as the parameters tell it."""
+    return (x0 - params) / divisor
+
+
+def _scaled(updates: Leaf, x0: Leaf, params: Leaf, travelled: Leaf, s: ScalarArray) -> Leaf:
+    # The first difference comes first: a step that is short beside the parameters would lose its digits in them.
+    return (x0 - params) - s * (travelled - updates)
+
+
+class MechanicState(NamedTuple):
+    """State of `mechanize`."""
+
+    base_optimizer_state: OptState
+    """State of the optimizer."""
+    count: Count
+    """Number of updates."""
+    r: Scales
+    """Reward of each decay's bets."""
+    m: Scales
+    """Largest bet of the past, decaying."""
+    v: Scales
+    """Sum of squares of bets, decaying."""
+    s: Scales
+    """Scale by each decay; their sum is that of the steps."""
+    x0: Params
+    """The parameters at the first update."""
+
+    def _report(self) -> dict[str, jax.Array]:
+        return {"scale": jnp.sum(self.s, axis=-1)}
+
+
+class mechanize(GradientTransformation):
+    r"""Learn the factor of an optimizer's steps while it trains, so that its learning rate need not be tuned.
+
+    $$\theta_t = \theta_0 + s_t \textstyle\sum_{i \le t} u_i$$
+
+    with u the steps of `base_optimizer`, of a learning rate or schedule whose peak is 1, and s a sum of scales, each
+    from a tuner with another decay (0.9, 0.99, ...). The sum is read from the parameters: first steps, of `s_init`
+    times a learning rate, that are lost in the parameters' rounding are never lengthened. In a chain it comes last.
+
+    State: `x0`, like `params` (float32 for half precision): one copy; `num_betas` times four numbers, `count`, and that
+    of `base_optimizer`. Needs `params`. `gradtx.report` has the scale.
+    Units: of the parameters.
+
+    Args:
+        base_optimizer: The optimizer. Not one whose steps have a fixed length relative to the parameters (LARS, LAMB).
+        weight_decay: A pull towards 0 in what the tuner sees, as a share of the gradient's norm, >= 0.
+        eps: Keeps divisors from 0, >= 0.
+        s_init: The scale that the tuners begin with, > 0.
+        num_betas: Number of tuners.
+
+    Raises:
+        ValueError: if an argument is outside its range; if `base_optimizer` keeps track of the parameters or says where
+            to differentiate.
+
+    Source: Cutkosky, Defazio and Mehta, 2023, https://arxiv.org/abs/2306.00144, as in optax.
+    """
+
+    base_optimizer: GradientTransformation
+    weight_decay: NonNegative = 1e-2
+    eps: NonNegative = 1e-8
+    s_init: Positive = 1e-6
+    num_betas: AtLeastOne = 6
+
+    _owns_step = True
+
+    def __check_init__(self) -> None:
+        refuse_changed_step("mechanize", self.base_optimizer)
+
+    def init(self, params: Params) -> MechanicState:
+        dtype = step_dtype(params)
+        r, m, v, zeros = (jnp.zeros([self.num_betas], dtype) for _ in range(4))
+        s = zeros + scalar(self.s_init, dtype)
+        return MechanicState(self.base_optimizer.init(params), jnp.zeros([], jnp.int32), r, m, v, s, copies_of(params))
+
+    def update(
+        self, updates: Updates, state: MechanicState, params: Params, **extra: object
+    ) -> tuple[Updates, MechanicState]:
+        wide, dtype = widen(updates), jnp.result_type(state.s)
+        numbers = {name: scalar(self.__dict__[name], dtype) for name in ("weight_decay", "eps", "s_init")}
+        for name, value in numbers.items():
+            check_rank(name, value)
+        numbers["eps"] = floor_eps(numbers["eps"], outside=True)
+        step, inner_state = self.base_optimizer.update(wide, state.base_optimizer_state, params, **extra)
+        first = jnp.asarray(state.count) == 0
+        _, x0 = map_leaves(_begin, {"updates": wide, "x0": state.x0}, reads={"params": params}, first=first)
+        # What has no gradient takes no part.
+        start, here = present(x0, wide), present(params, wide)
+        s = jnp.sum(state.s)
+        decay = numbers["weight_decay"] * s * global_norm(wide) / (global_norm(here) + numbers["eps"])
+        seen = map_leaves(_decayed, {"updates": wide}, reads={"params": params}, decay=decay)
+        travelled = map_leaves(_travelled, {"x0": start}, reads={"params": here}, divisor=s + numbers["eps"])
+        new = _tuned(state._replace(base_optimizer_state=(), x0=()), tree_vdot(seen, travelled).astype(dtype), numbers)
+        reads = {"x0": x0, "params": params, "travelled": travelled}
+        step = map_leaves(_scaled, {"updates": step}, reads=reads, s=jnp.sum(new.s))
+        return restore(step, updates), new._replace(base_optimizer_state=inner_state, x0=x0)
+
+
+@jax.jit
+def _tuned(state: MechanicState, h: ScalarArray, numbers: dict[str, ScalarArray]) -> MechanicState:
+    """The tuners after a bet of h: each multiplies its wealth by how well it has bet."""
+    number, dtype = state.s.shape[0], h.dtype
+    betas = np.asarray([1 - 0.1**i for i in range(1, number + 1)], dtype)
+    eps = numbers["eps"]
+    clipped = jnp.clip(h, -state.m, state.m)
+    m = jnp.maximum(betas * state.m, jnp.abs(h) + eps)
+    v = betas**2 * state.v + h**2
+    r = betas * state.r + clipped * state.s
+    wealth = numbers["s_init"] / number * m + jnp.maximum(r, 0)
+    s = wealth / (safe_sqrt(v) + eps)
+    return state._replace(count=safe_increment(state.count), r=r, m=m, v=v, s=s)
