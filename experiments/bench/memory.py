@@ -28,7 +28,7 @@ from experiments.bench.timing import Ratio
 
 Wrap = Callable[[Any], Any]
 
-LEAN = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
+LEAN: dict[str, str | bool] = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
 BLOCKS = 2
 """Of GPT-2's twelve, for the program."""
 ADAM_INT8, HELD = 2.04, 0.6

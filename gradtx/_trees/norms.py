@@ -5,9 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from .._maths import abs_sq, safe_sqrt
-from .._types import Leaf, PyTree, RealLeaf
+from .._types import PyTree
 from .precision import compute_dtype, in_precision
 from .vectors import power_of_two_scale
 
@@ -35,7 +36,7 @@ def norms(tree: PyTree, axis: tuple[int, ...] | None = None) -> PyTree:
     return jax.tree.map(lambda leaf: _norm_of(leaf, axes_of(jnp.ndim(leaf), axis)), tree)
 
 
-def _norm_of(leaf: Leaf, axes: tuple[int, ...] | None) -> RealLeaf:
+def _norm_of(leaf: ArrayLike, axes: tuple[int, ...] | None) -> jax.Array:
     dtype = np.dtype(jnp.result_type(leaf))
     wide = in_precision(dtype, compute_dtype(np.finfo(dtype).dtype)) if dtype.kind == "c" else compute_dtype(dtype)
     return _compiled_norm(jnp.asarray(leaf).astype(wide), axes)

@@ -97,7 +97,8 @@ def _turns(tx: GradientTransformation) -> tuple[int, list[GradientTransformation
     """How many stages turn updates against the gradient, and which of them do not say."""
     own = {field.name for field in layout(type(tx)).fields}
     turns = "learning_rate" in own and not isinstance(tx, Recipe) and getattr(tx, "flip_sign", True)
-    flips, foreign = int(turns), [tx] if isinstance(tx, _Functions) else []
+    flips = int(turns)
+    foreign: list[GradientTransformation] = [tx] if isinstance(tx, _Functions) else []
     for _, part, _ in tx._inside(None):
         more, others = _turns(part)
         flips, foreign = flips + more, foreign + others

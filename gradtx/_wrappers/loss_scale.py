@@ -2,7 +2,7 @@ r"""Dynamic loss scaling: gradients in half precision that neither vanish nor ov
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from .._trees.checks import check_rank
 from .._trees.map import map_leaves, scaled
 from .._trees.precision import cast_like, scalar, step_dtype, widen
 from .._types import Count, Number, OptState, Params, ScalarArray, Updates
-from ._choose import all_finite, where_tree, zero_tree
+from ._choose import all_finite, update_and_keep
 from .guard import counted
 
 Shrinkage: TypeAlias = Annotated[Number, "data", Range("in (0, 1]", low=0.0, low_open=True, high=1.0, high_open=False)]
@@ -86,18 +86,17 @@ class dynamic_loss_scale(GradientTransformation):
         return vary_with(DynamicLossScaleState(*own, self.inner.init(params)), params)
 
     def update(
-        self, updates: Updates, state: DynamicLossScaleState, params: Params | None = None, **extra: Any
+        self, updates: Updates, state: DynamicLossScaleState, params: Params | None = None, **extra: object
     ) -> tuple[Updates, DynamicLossScaleState]:
-        true = map_leaves(scaled, {"updates": widen(updates)}, factor=1 / state.scale)
-        new, inner_state = self.inner.update(true, state.inner_state, params, **extra)
         is_finite = all_finite(updates)
+        unscaled = map_leaves(scaled, {"updates": widen(updates)}, factor=1 / state.scale)
+        new, inner_state = update_and_keep(is_finite, self.inner, unscaled, state.inner_state, params, extra)
         scale, count = self._adapted(state, is_finite)
-        new = cast_like(new, updates)
-        return where_tree(is_finite, new, zero_tree(new)), DynamicLossScaleState(
+        return cast_like(new, updates), DynamicLossScaleState(
             scale,
             count,
             counted(state.total_notfinite, ~is_finite),
-            where_tree(is_finite, inner_state, state.inner_state),
+            inner_state,
         )
 
     def _adapted(self, state: DynamicLossScaleState, is_finite: jax.Array) -> tuple[ScalarArray, Count]:

@@ -70,7 +70,8 @@ class mechanize(GradientTransformation):
     $$\theta_t = \theta_0 + s_t \textstyle\sum_{i \le t} u_i$$
 
     with u the steps of `base_optimizer`, of a learning rate or schedule whose peak is 1, and s a sum of scales, each
-    from a tuner with another decay (0.9, 0.99, ...). In a chain it comes last.
+    from a tuner with another decay (0.9, 0.99, ...). The sum is read from the parameters: first steps, of `s_init`
+    times a learning rate, that are lost in the parameters' rounding are never lengthened. In a chain it comes last.
 
     State: `x0`, like `params` (float32 for half precision): one copy; `num_betas` times four numbers, `count`, and that
     of `base_optimizer`. Needs `params`. `gradtx.report` has the scale.

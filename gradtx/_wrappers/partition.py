@@ -152,7 +152,7 @@ class partition(GradientTransformation):
         for name, tx, part in self._parts(params):
             yield name, tx, part.of("params", params)
 
-    def _inside(self, state: Any) -> list[tuple[Path, GradientTransformation, Any]]:
+    def _inside(self, state: OptState) -> list[tuple[Path, GradientTransformation, Any]]:
         inner = {} if state is None else self._unpacked(state)
         return [((name,), tx, inner.get(name)) for name, tx in self._items().items()]
 

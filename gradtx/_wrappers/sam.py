@@ -2,7 +2,7 @@ r"""Sharpness-aware minimisation: the gradient at a point where the loss is high
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -143,12 +143,14 @@ class sam(GradientTransformation):
         states = self.optimizer.init(params), self.adv_optimizer.init(params)
         return SAMState(jnp.zeros([], jnp.int32), *states, None if self.opaque_mode else zeros_like(params))
 
-    def update(self, updates: Updates, state: SAMState, params: Params, **extra: Any) -> tuple[Updates, SAMState]:
+    def update(self, updates: Updates, state: SAMState, params: Params, **extra: object) -> tuple[Updates, SAMState]:
         wide = widen(updates)
         step, new = (self._one_call if self.opaque_mode else self._two_calls)(wide, state, params, **extra)
         return restore(step, updates), new
 
-    def _two_calls(self, updates: Updates, state: SAMState, params: Params, **extra: Any) -> tuple[Updates, SAMState]:
+    def _two_calls(
+        self, updates: Updates, state: SAMState, params: Params, **extra: object
+    ) -> tuple[Updates, SAMState]:
         calls, point = jnp.asarray(state.steps_since_sync), self.gradient_params(params, state)
         last = calls >= self.sync_period - 1
         climb, adversary = self.adv_optimizer.update(updates, state.adv_optimizer_state, point, **extra)
@@ -163,7 +165,7 @@ class sam(GradientTransformation):
             perturbation,
         )
 
-    def _one_call(self, updates: Updates, state: SAMState, params: Params, **extra: Any) -> tuple[Updates, SAMState]:
+    def _one_call(self, updates: Updates, state: SAMState, params: Params, **extra: object) -> tuple[Updates, SAMState]:
         if "grad_fn" not in extra:
             raise TypeError(
                 "sam(opaque_mode=True) needs the extra argument `grad_fn`: "

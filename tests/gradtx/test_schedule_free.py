@@ -129,7 +129,7 @@ def test_the_average_of_a_changed_b1_is_that_of_the_parameters():
         updates, new = changed.update(gradient(last, point), known, last)
         now = gradtx.apply_updates(last, updates)
         after.append((now, changed.eval_params(now, new)))
-    assert_close(*after, RTOL)
+    assert_close(after[0], after[1], RTOL)
 
 
 @pytest.mark.usefixtures("x64")

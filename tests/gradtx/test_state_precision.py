@@ -103,7 +103,7 @@ def test_errors_are_bounded(name: str, largest: float, each: float) -> None:
 
 @pytest.mark.parametrize("sign", ["both", "none"])
 def test_int8_takes_the_nearest_level_of_the_dynamic_map(sign: str) -> None:
-    x = np.asarray(numbers((50, 256), 4.0), np.float64)
+    x: Any = np.asarray(numbers((50, 256), 4.0), np.float64)
     x = x if sign == "both" else np.abs(x)
     share = x / np.max(np.abs(x), axis=1, keepdims=True)
     known = np.unique(np.concatenate([-levels(1), levels(1)])) if sign == "both" else levels(2)
@@ -370,9 +370,7 @@ def test_nothing_is_lost_around_an_average_that_is_evaluated() -> None:
     plain = gradtx.sgd(0.1, momentum=0.9, nesterov=True)
     _, expected = plain.update(params, plain.init(params), params)
     got = tx.eval_params(params + updates, state)
-    np.testing.assert_allclose(
-        got, plain.eval_params(params + updates, expected), atol=0.02 * float(jnp.abs(got).max())
-    )
+    np.testing.assert_allclose(got, plain.eval_params(params + updates, expected), atol=0.02 * float(jnp.abs(got).max()))
 
 
 @pytest.mark.parametrize(("make", "words"), [
@@ -465,9 +463,7 @@ def test_a_step_in_bfloat16_misses_by_a_rounding_of_itself() -> None:
     step = step_to(target, params, np.dtype(jnp.bfloat16)).astype(jnp.bfloat16)
     got = gradtx.apply_updates(params, step)
     miss = np.abs(np.asarray(got, np.float64) - np.asarray(target, np.float64))
-    assert np.all(
-        miss <= 2.0**-8 * np.abs(np.asarray(step, np.float64)) + 2.0**-8 * np.abs(np.asarray(got, np.float64))
-    )
+    assert np.all(miss <= 2.0**-8 * np.abs(np.asarray(step, np.float64)) + 2.0**-8 * np.abs(np.asarray(got, np.float64)))
     same = (np.asarray(params) > 0) == (np.asarray(target) > 0)
     larger = np.abs(np.asarray(target, np.float64)) > np.abs(np.asarray(params, np.float64))
     assert np.mean(miss[same & larger] == 0) > 0.95
