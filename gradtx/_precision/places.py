@@ -101,7 +101,9 @@ def as_rules(take: Callable[[Any], np.dtype | None]) -> Callable[[Any], Any]:
     return convert
 
 
-def parts_inside(inner: GradientTransformation, state: Any) -> list[tuple[tuple[str, ...], GradientTransformation, Any]]:
+def parts_inside(
+    inner: GradientTransformation, state: Any
+) -> list[tuple[tuple[str, ...], GradientTransformation, Any]]:
     """What a wrapper's `_inside` returns, where `state.inner_state` has encoded leaves."""
     return [(("inner",), inner, None if state is None else decoded(state.inner_state))]
 

@@ -110,9 +110,7 @@ class master_weights(GradientTransformation):
 
     def _points(self, leaves: list[Any], masters: list[Any]) -> list[Any]:
         """The parameters as what is inside sees them."""
-        return [
-            leaf if master is None else _whole(leaf, master) for leaf, master in zip(leaves, masters, strict=True)
-        ]
+        return [leaf if master is None else _whole(leaf, master) for leaf, master in zip(leaves, masters, strict=True)]
 
     def _delegate(self, method: str, params: Params, state: Any) -> Params:
         if not self.inner._defines(method):

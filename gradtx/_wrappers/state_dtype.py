@@ -94,9 +94,7 @@ class state_dtype(GradientTransformation):
     def _inside(self, state: object) -> list[tuple[Path, GradientTransformation, Any]]:
         return parts_inside(self.inner, state)
 
-    def _encoded(
-        self, state: OptState, key: Any, old: tuple[OptState, OptState] | None = None
-    ) -> StateDtypeState:
+    def _encoded(self, state: OptState, key: Any, old: tuple[OptState, OptState] | None = None) -> StateDtypeState:
         dtypes = chosen("state_dtype", self.dtypes, state)
         narrower = [
             dtype if dtype is not None and kind.dtype in WIDE and dtype.itemsize < kind.dtype.itemsize else None
