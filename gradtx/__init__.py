@@ -285,6 +285,7 @@ from ._wrappers.average import AverageState as AverageState
 from ._wrappers.lawa import LawaState as LawaState
 from ._wrappers.lookahead import LookaheadState as LookaheadState
 from ._wrappers.schedule_free import ScheduleFreeState as ScheduleFreeState
+from ._wrappers.schedule_free import ScheduleFreeWithXState as ScheduleFreeWithXState
 from ._wrappers.state_dtype import StateDtypeState as StateDtypeState
 from ._wrappers.quantize_state import QuantizeStateState as QuantizeStateState
 from ._wrappers.master_weights import MasterWeightsState as MasterWeightsState

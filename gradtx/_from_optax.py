@@ -25,25 +25,20 @@ _GROUPS = {
     "use optax's as it is: `gradtx.chain(optax.{}(...))`. Its numbers are fixed there, and not data": """
         adabelief adafactor adamax adamaxw adan amsgrad fromage lamb lars noisy_sgd novograd optimistic_adam
         optimistic_adam_v2 optimistic_gradient_descent polyak_sgd radam rprop sign_sgd signum sm3 yogi
-        adaptive_grad_clip add_noise apply_every centralize clip_by_block_rms freeze keep_params_nonnegative
-        measure_with_ema monitor normalize_by_update_norm per_example_global_norm_clip per_example_layer_norm_clip
         scale_by_adamax scale_by_adan scale_by_amsgrad scale_by_belief scale_by_distance_over_gradients
         scale_by_factored_rms scale_by_novograd scale_by_optimistic_gradient scale_by_param_block_norm
         scale_by_param_block_rms scale_by_polyak scale_by_radam scale_by_rprop scale_by_sign scale_by_sm3
-        scale_by_trust_ratio scale_by_yogi snapshot zero_nans""",
+        scale_by_yogi""",
     "use optax's as it is: `gradtx.chain(optax.contrib.{}(...))`. Its numbers are fixed there, and not data": """
-        acprop ademamix adopt cocob dadapt_adamw differentially_private_aggregate dog dowg dpsgd galore madgrad momo
-        momo_adam muon normalize prodigy reduce_on_plateau scale_by_acprop scale_by_ademamix scale_by_adopt
+        acprop ademamix adopt cocob dadapt_adamw dog dowg dpsgd galore madgrad momo
+        momo_adam muon prodigy scale_by_acprop scale_by_ademamix scale_by_adopt
         scale_by_cocob scale_by_galore scale_by_madgrad scale_by_muon scale_by_simplified_ademamix
-        schedule_free_adamw schedule_free_sgd simplified_ademamix sophia hutchinson_estimator_diag_hessian""",
-    "wrap with optax's: `optax.{}`, which takes gradtx's transformations": """
-        MultiSteps apply_if_finite conditionally_mask conditionally_transform flatten lookahead
-        skip_large_updates skip_not_finite ShouldSkipUpdateFunction with_extra_args_support""",
-    "wrap with optax's: `optax.contrib.{}`, which takes gradtx's transformations": """
-        mechanize sam schedule_free schedule_free_eval_params split_real_and_imaginary""",
-    "wrap with `optax.{}`, which takes gradtx's transformations; or give `None` as the gradient of what is not to be "
-    "trained: it passes through every transformation of gradtx, and costs no state": """
-        masked multi_transform partition selective_transform""",
+        simplified_ademamix sophia hutchinson_estimator_diag_hessian""",
+    "wrap with optax's: `optax.{}`, which takes gradtx's transformations": "flatten",
+    "wrap with optax's: `optax.contrib.{}`, which takes gradtx's transformations": "split_real_and_imaginary",
+    "not needed: every `gradtx.GradientTransformation` takes extra arguments, and ignores what it does not declare": (
+        "with_extra_args_support"
+    ),
     "not needed: hyperparameters are data. Change them with `tx.replace(learning_rate=...)`, read them with "
     "`gradtx.current(tx, state)` or `gradtx.hyperparams(tx)`, and give schedules as they are": """
         inject_hyperparams inject_stateful_hyperparams""",
@@ -56,22 +51,23 @@ _GROUPS = {
         tree tree_utils tree_map_params""",
     "it is optax's alone: `optax.{}`": """
         assignment experimental losses microbatch microbatching multi_normal nnls perturbations projections
-        second_order matrix_inverse_pth_root power_iteration incremental_update periodic_update safe_norm
-        safe_root_mean_squares scale_gradient init_empty_state update_infinity_moment update_moment
-        update_moment_per_elem_norm MaskOrFn MaskedNode""",
+        second_order matrix_inverse_pth_root power_iteration safe_norm safe_root_mean_squares
+        scale_gradient init_empty_state update_infinity_moment update_moment update_moment_per_elem_norm MaskOrFn""",
     "all names are in `gradtx` itself, and what is optax's alone in `optax.{}`": "contrib schedules transforms",
     "types are `gradtx.GradientTransformation`, `gradtx.Schedule`, `gradtx.Params`, `gradtx.Updates` and "
     "`gradtx.OptState`": """
         TransformInitFn TransformUpdateExtraArgsFn TransformUpdateFn""",
     "a state is what `tx.init(params)` returns; read its fields by name, or bring in optax's with "
     "`gradtx.interop.from_optax`": """
-        ApplyEvery GaLoreDimensionNumbers LookaheadParams MuonDimensionNumbers WrappedSchedule""",
+        ApplyEvery GaLoreDimensionNumbers MuonDimensionNumbers WrappedSchedule""",
 }
 _HINTS = {name: hint.format(name) for hint, names in _GROUPS.items() for name in names.split()} | {
     "nadam": "it is `gradtx.adam(..., nesterov=True)`",
     "nadamw": "it is `gradtx.adamw(..., nesterov=True)`",
     "safe_int32_increment": "it is `gradtx.safe_increment`",
     "stateless_with_tree_map": "it is `gradtx.stateless`, with `jax.tree.map` inside",
+    "MaskedNode": "what a mask (`gradtx.masked`) leaves out is `None` here",
+    "LookaheadParams": "not needed: `gradtx.lookahead` takes the parameters as they are, and has the slow ones in its state",
     "momentum": "it is `gradtx.trace`, as in optax; the optimizer is `gradtx.sgd(learning_rate, momentum)`",
 }
 

@@ -62,7 +62,8 @@ def _vary_as(tree: T, like: PyTree) -> T:
 def _axes(leaf: Any) -> frozenset[Any]:
     kind: Any = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
     # Before JAX 0.9 the type has the set itself, and the declaration another name.
-    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+    varying = getattr(kind.manual_axis_type, "varying", None) if hasattr(kind, "manual_axis_type") else kind.vma
+    return varying or frozenset()  # with check_vma=False a shape says nothing, and nothing has to
 
 
 def _vary(leaf: Any, axes: frozenset[Any]) -> Any:

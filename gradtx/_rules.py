@@ -156,7 +156,7 @@ def first_match(owner: str, rules: Sequence[object], params: Params, default: in
     missed = [path for (path, _), position in zip(leaves, found, strict=True) if position is None]
     if missed:
         raise ValueError(
-            f"{owner}: no rule matches {', '.join(map(repr, missed))}; the rules are "
+            f"{owner}: no rule matches {', '.join(path or repr(path) for path in missed)}; the rules are "
             f"{', '.join(map(repr, rules)) or 'none'}. Add one for them, or '*' as the last, which matches all"
         )
     return jax.tree.structure(params).unflatten(found)

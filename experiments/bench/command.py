@@ -10,7 +10,19 @@ from typing import Literal, get_args
 from rich.console import Console
 
 from experiments import atomic, compilation, devices
-from experiments.bench import eager, learned, minimize, report, second_order, step_report, sweep, train, wrappers
+from experiments.bench import (
+    codec,
+    eager,
+    learned,
+    memory,
+    minimize,
+    report,
+    second_order,
+    step_report,
+    sweep,
+    train,
+    wrappers,
+)
 from experiments.bench.step import Plan
 from experiments.errors import ExperimentError, one_line
 
@@ -19,7 +31,7 @@ RESULTS = Path("results", "bench")
 FREE_BYTES = 10_000_000  # far more than any report
 ROUNDS: Mapping[str, int] = {
     "step": 21, "sweep": 7, "train": 15, "eager": 21, "minimize": 7, "second-order": 21, "learned": 21,
-    "wrappers": 9,
+    "wrappers": 9, "memory": 1, "codec": 1,
 }  # fmt: skip
 SMOKE_ROUNDS = 2
 OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -27,6 +39,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "eager": ("optimizer",),
     "minimize": ("only", "method"),
     "wrappers": ("only",),
+    "codec": ("only",),
 }
 """Which lists are for which bench."""
 
@@ -51,12 +64,14 @@ def bench(
         name: `step`: one optimizer step and its compilation. `sweep`: 16 learning rates. `train`: training
             steps a second. `eager`: an update without jit. `minimize`: L-BFGS to convergence on 59 problems.
             `second-order`: a step of each second-order method. `learned`: a step of the learned optimizers.
-            `wrappers`: a step of Adam in each wrapper.
+            `wrappers`: a step of Adam in each wrapper. `memory`: bytes of state in each precision. `codec`:
+            training with the state in 8 bits.
         json: Where to write the results. By default, `results/bench/<name>.json`.
         smoke: Tiny sizes, to see that it runs. The numbers mean nothing.
         tree: Which trees, for `step`.
         optimizer: Which optimizers, for `step` and `eager`.
-        only: Which problems, for `minimize`, without times, and which wrappers. By default, all.
+        only: Which problems, for `minimize`, without times, which wrappers, and which networks for `codec`.
+            By default, all.
         method: Which methods, for `minimize`; where not all, without times.
         rounds: How many times each contender is timed.
     """
@@ -92,6 +107,10 @@ def bench(
             result = second_order.second_order(console, smoke=smoke, rounds=count)
         case "wrappers":
             result = wrappers.bench(console, smoke=smoke, rounds=count, only=only)
+        case "memory":
+            result = memory.memory(console, smoke=smoke)
+        case "codec":
+            result = codec.codec(console, smoke=smoke, only=only)
         case _:  # "learned"
             result = learned.learned(console, smoke=smoke, rounds=count)
     if smoke:

@@ -82,12 +82,18 @@ def value_and_grad_from_state(
         gradient that of the parameters; for complex ones it is the direction of steepest ascent, as updates are.
 
     Raises:
-        ValueError: from that function, if no state of a line search is found, if it has no gradient, or if which one is
-            the last cannot be told, because they are in a dict (of `named_chain`).
+        ValueError: from that function, if no state of a line search is found, if it has no gradient, or that of a
+            group alone (of `partition`), or if which one is the last cannot be told, because they are in a dict (of
+            `named_chain`).
     """
 
     def value_and_grad(params: Params, *args: object, state: OptState, **kwargs: object) -> tuple[jax.Array, Updates]:
         known = _last_known(state)
+        if len(jax.tree.leaves(known.grad)) < len(jax.tree.leaves(params)):
+            raise ValueError(
+                "value_and_grad_from_state: the search in the state is one of a group of parameters, and does not know "
+                "the moves of the others. Use jax.value_and_grad"
+            )
 
         def computed() -> tuple[jax.Array, Updates]:
             value, grad = jax.value_and_grad(value_fn)(params, *args, **kwargs)

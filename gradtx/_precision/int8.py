@@ -39,8 +39,11 @@ class Int8Blocks(NamedTuple):
 
 
 @partial(jax.jit, static_argnames="block_size")
-def encode(leaf: jax.Array, block_size: int) -> Int8Blocks:
-    """A leaf in blocks. A block with a NaN or an infinite entry decodes to NaN and infinities."""
+def encode(leaf: jax.Array, block_size: int, key: jax.Array | None = None) -> Int8Blocks:
+    """A leaf in blocks; with a key an entry takes one of its two levels at random, so that its mean is right.
+
+    A block with a NaN or an infinite entry decodes to NaN and infinities.
+    """
     into = tiles(leaf.shape, block_size)
     blocks = split(jax.lax.stop_gradient(leaf).astype(compute_dtype(leaf.dtype)), into)
     axes = inside(into, blocks.ndim)
@@ -50,7 +53,8 @@ def encode(leaf: jax.Array, block_size: int) -> Int8Blocks:
     size = jnp.where(size < jnp.finfo(size.dtype).tiny, 0, size).astype(leaf.dtype)
     # Not `least < 0`: a NaN is to count as of both signs.
     has_negative = ~(least >= 0)
-    codes = _codes(shares(blocks, size), has_negative)
+    random = None if key is None else split(jax.random.uniform(key, leaf.shape, jnp.float32), into)
+    codes = _codes(shares(blocks, size), has_negative, random)
     scales = jnp.where(has_negative, -size, size)
     # Else the rearrangement, which costs nothing by itself, becomes divisions of indices in the kernel of the codes.
     codes = jax.lax.optimization_barrier(codes)
@@ -73,23 +77,31 @@ def decode(codes: jax.Array, scales: jax.Array) -> jax.Array:
     return join((share * jnp.abs(scales)).astype(dtype), into, codes)
 
 
-def _codes(share: jax.Array, has_negative: jax.Array) -> jax.Array:
+def _codes(share: jax.Array, has_negative: jax.Array, random: jax.Array | None) -> jax.Array:
     """The codes of entries as a share of the largest, in -1 to 1."""
     parts = jnp.where(has_negative, 1.0, 2.0).astype(jnp.float32)
     size = jnp.where(has_negative, jnp.abs(share), jnp.sqrt(jnp.maximum(share, 0))) * _top(parts)
-    # What brings a decade to the topmost one, and the number of its parts: selects, which vector units do quickly, where
-    # a logarithm or a search in the levels would be three times as slow.
+    # What brings a decade to the topmost one, and the number of its parts: by selects, which vector units do several of
+    # in the time of one look into a table.
     up, count = jnp.full_like(size, 10.0 ** (DECADES - 1)), parts + jnp.zeros_like(size)
     for decade in range(1, DECADES):
         # The middle between its least level and the topmost of the decade below.
         above = size >= (0.1 + 0.18 / (parts * 2.0**decade)) * 10.0 ** (decade + 1 - DECADES)
         up = jnp.where(above, 10.0 ** (DECADES - 1 - decade), up)
         count = jnp.where(above, parts * 2.0**decade, count)
-    part = jnp.clip(jnp.floor((size * up - 0.1) * (count * (1 / 0.9))), 0, count - 1)
-    # Half of the least level is nearer to it than to 0.
-    least = 0.5 * (0.1 + 0.45 / parts) * 10.0 ** (1 - DECADES)
-    level = jnp.where(size >= least, count + part, 0).astype(jnp.int32)
-    signed = jnp.where(share < 0, -level, level)
+    place = (size * up - 0.1) * (count * (1 / 0.9))
+    if random is None:
+        # Half of the least level is nearer to it than to 0.
+        least = 0.5 * (0.1 + 0.45 / parts) * 10.0 ** (1 - DECADES)
+        level = jnp.where(size >= least, count + jnp.clip(jnp.floor(place), 0, count - 1), 0)
+    else:
+        below, nearest = place - 0.5, jnp.round(place - 0.5)
+        # What is on a level but for roundings stays, so that encoding again what was decoded changes nothing.
+        below = jnp.where(jnp.abs(below - nearest) < 1e-3, nearest, below)
+        # Levels are counted through from decade to decade, so that a neighbour may be in the next one.
+        level = jnp.minimum(count + jnp.clip(jnp.floor(below + random), -1, count), parts * 2.0**DECADES - 1)
+    level = level.astype(jnp.int32)
+    signed = jnp.where(share < 0, -level, jnp.where(share > 0, level, 0))
     # What is not 0 does not become 0 where no entry is negative: it may be a divisor.
     byte = jnp.where(share > 0, jnp.maximum(level - 1, 1), 0)
     return jnp.where(has_negative, signed, jnp.where(byte > 127, byte - 256, byte)).astype(jnp.int8)

@@ -1,4 +1,4 @@
-"""Random keys of a state."""
+"""Random keys of a state, for rounding."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def first_key(given: Any) -> jax.Array:
@@ -14,3 +15,18 @@ def first_key(given: Any) -> jax.Array:
         # A copy: two owners of a buffer cannot both donate it.
         return jax.random.split(given, 1)[0]
     return jax.random.key(jnp.asarray(given).astype(jnp.uint32))
+
+
+def check_rounding(tx: Any, random: np.dtype) -> None:
+    """Raise ValueError where rounding is stochastic, but there is no key, or a dtype other than the one that has it."""
+    if tx.rounding == "nearest":
+        return
+    owner = type(tx).__name__
+    if tx.key is None:
+        raise ValueError(f"{owner}: rounding='stochastic' needs `key`: a seed, or jax.random.key(0)")
+    for rule, dtype in tx.dtypes:
+        if dtype not in (None, random):
+            raise ValueError(
+                f"{owner}: rounding='stochastic' is for {random.name}, got {dtype.name} for {rule!r}; leave that to "
+                "another wrapper around this one, or use rounding='nearest'"
+            )

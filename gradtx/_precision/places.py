@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._core.contract import GradientTransformation
+from .._core.paths import Path
 from .._rules import Rule, as_rule, by_path, path_name
 from .._types import OptState, PyTree
 
@@ -37,7 +38,7 @@ def encoded_as(state: OptState, like: OptState) -> OptState:
     )
 
 
-def encoded(state: OptState, codecs: Iterable[Encode | None], old: tuple[OptState, OptState] | None = None) -> OptState:
+def encoded(state: OptState, codecs: Sequence[Encode | None], old: tuple[OptState, OptState] | None = None) -> OptState:
     """The state with some leaves encoded.
 
     Args:
@@ -48,7 +49,13 @@ def encoded(state: OptState, codecs: Iterable[Encode | None], old: tuple[OptStat
     """
     leaves, structure = jax.tree.flatten(state)
     before: list[Any] = [None] * len(leaves)
-    if old is not None:
+    if old is None:
+        # A new state is mostly zeros, and XLA would work their code out, entry by entry, while it compiles.
+        leaves = [
+            leaf if codec is None else jax.lax.optimization_barrier(leaf)
+            for leaf, codec in zip(leaves, codecs, strict=True)
+        ]
+    else:
         rows = (jax.tree.leaves(old[0], is_leaf=is_encoded), jax.tree.leaves(old[1]))
         before = [code if leaf is was else None for code, was, leaf in zip(*rows, leaves, strict=True)]
     return structure.unflatten(
@@ -110,9 +117,7 @@ def as_rules(take: Callable[[Any], np.dtype | None]) -> Callable[[Any], Any]:
     return convert
 
 
-def parts_inside(
-    inner: GradientTransformation, state: Any
-) -> list[tuple[tuple[str, ...], GradientTransformation, Any]]:
+def parts_inside(inner: GradientTransformation, state: Any) -> list[tuple[Path, GradientTransformation, Any]]:
     """What a wrapper's `_inside` returns, where `state.inner_state` has encoded leaves."""
     return [(("inner",), inner, None if state is None else decoded(state.inner_state))]
 

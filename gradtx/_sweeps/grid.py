@@ -48,7 +48,7 @@ def grid(factory: Callable[..., Any], /, **axes: Iterable[Any]) -> Grid:
     return Grid(txs, {name: _label(axis) for name, axis in values.items()})
 
 
-def _values(name: str, axis: Iterable[Any]) -> list[Any]:
+def _values(name: str, axis: PyTree) -> list[Any]:
     if isinstance(axis, (str, bytes)) or not hasattr(axis, "__iter__") or getattr(axis, "ndim", 1) != 1:
         raise TypeError(
             f"grid: `{name}` must be a sequence of values, got {axis!r} ({type(axis).__name__}). What does not vary is "

@@ -36,7 +36,8 @@ class adaptive_grad_clip(Stateless):
     2 and 3; along all but the last of those of rank 4 and more.
 
     State: `EmptyState()`. Needs `params`. Units: as the gradient. Keeps the direction of each unit. A unit with an
-    infinite gradient becomes 0 but for that entry, which becomes NaN; others do not notice.
+    infinite gradient becomes 0 but for that entry, which becomes NaN; others do not notice. Where a square overflows
+    (from 2e19 on in float32), its unit becomes 0.
 
     Args:
         clipping: c >= 0, unit: gradient over parameter.

@@ -12,7 +12,7 @@ from .._core.fields import NonNegative
 from .._maths import abs_sq, safe_divisor, safe_sqrt
 from .._trees.checks import checked_leaves
 from .._trees.map import map_leaves
-from .._trees.vectors import map_reduce, power_of_two_scale, tree_vdot
+from .._trees.vectors import map_reduce, tree_vdot
 from .._types import Leaf, Params, ScalarArray, Updates
 
 _SMALL = 2**14
@@ -35,9 +35,8 @@ def divided(updates: Leaf, norm: ScalarArray) -> Leaf:
 
 
 def leaf_norm(updates: Leaf, axes: tuple[int, ...] | None = None) -> jax.Array:
-    """The norm along some axes, which stay with a length of 1; along all: `None`. For entries of any size."""
-    unit = power_of_two_scale(jnp.max(jnp.abs(updates), initial=0))
-    return unit * safe_sqrt(jnp.sum(abs_sq(updates / unit), axis=axes, keepdims=True))
+    """The norm along some axes, which stay with a length of 1; along all: `None`. Squares may overflow."""
+    return safe_sqrt(jnp.sum(abs_sq(updates), axis=axes, keepdims=True))
 
 
 def _shrink_block(updates: Leaf, threshold: ScalarArray) -> Leaf:
@@ -122,8 +121,9 @@ class clip_by_block_rms(Stateless):
 
     $$u_t = g_t \min(1, c / \mathrm{rms}(g_t)), \qquad \mathrm{rms}(g)^2 = \textstyle\frac1n \sum |g|^2$$
 
-    State: `EmptyState()`. Units: as the gradient. Keeps the direction of each leaf. Entries may have any size. A leaf
-    with an infinite entry becomes 0 but for that entry, which becomes NaN; one with NaN becomes NaN.
+    State: `EmptyState()`. Units: as the gradient. Keeps the direction of each leaf. Where a square
+    overflows (from 2e19 on in float32), its leaf becomes 0, as by a bound of 0. A leaf with an infinite entry becomes 0
+    but for that entry, which becomes NaN; one with NaN becomes NaN.
 
     Args:
         threshold: c >= 0; at 0 updates are 0. Unit: gradient.

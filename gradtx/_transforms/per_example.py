@@ -17,7 +17,6 @@ from .._maths import abs_sq, safe_divisor, safe_sqrt
 from .._trees.checks import check_rank
 from .._trees.map import map_leaves
 from .._trees.precision import cast_like, in_precision, scalar, step_dtype
-from .._trees.vectors import power_of_two_scale
 from .._types import Leaf, Params, PyTree, ScalarArray, Updates
 from .noise import RandomKey, chosen_key, normal_like, own_key
 
@@ -28,7 +27,8 @@ def per_example_global_norm_clip(grads: Updates, l2_norm_clip: ArrayLike) -> tup
     $$\sum_i g_i \min(1, c / \lVert g_i \rVert), \qquad \text{the norm over all leaves}$$
 
     A gradient of norm 0 is not clipped. With an infinite entry, or NaN, in one example the sum has NaN in that entry
-    (for NaN: in all). Half precision is summed in float32.
+    (for NaN: in all). Where a square overflows (from 2e19 on in float32), its example counts for nothing. Half
+    precision is summed in float32.
 
     Args:
         grads: A tree of gradients with the batch as the first axis of each leaf, as `jax.vmap(jax.grad(loss))` gives.
@@ -84,10 +84,8 @@ def _clipped_sum(grads: Updates, clip: ScalarArray) -> tuple[Updates, jax.Array]
     if not wide:
         return grads, jnp.zeros([], jnp.int32)
     with jax.numpy_dtype_promotion("standard"):  # of a real number to a complex leaf
-        largest = [jnp.max(jnp.abs(leaf), tuple(range(1, leaf.ndim)), initial=0) for leaf in wide]
-        unit = power_of_two_scale(jnp.max(jnp.stack(largest), 0))
-        squares = [jnp.sum(abs_sq(leaf / _along(unit, leaf)), tuple(range(1, leaf.ndim))) for leaf in wide]
-        norms = unit * safe_sqrt(sum(squares[1:], start=squares[0]))
+        squares = [jnp.sum(abs_sq(leaf), tuple(range(1, leaf.ndim))) for leaf in wide]
+        norms = safe_sqrt(sum(squares[1:], start=squares[0]))
         # A NaN compares false and has to come through.
         factors = jnp.where(norms <= clip, 1, clip / safe_divisor(norms))
         # A sum and not a product of matrices: that needs to be told the sharding of its result.

@@ -117,7 +117,7 @@ class layerwise_decay(Stateless):
 
     Raises:
         TypeError: if a layer is no rule.
-        ValueError: if `decay` is outside (0, 1]; from `update`, if no rule matches a parameter: all such are listed.
+        ValueError: if `decay` is outside (0, 1]; from `init`, if no rule matches a parameter: all such are listed.
 
     Source: Clark et al., 2020 (ELECTRA); Bao et al., 2021 (BEiT).
     """

@@ -61,10 +61,10 @@ class master_weights(GradientTransformation):
 
     Args:
         inner: What to wrap; its updates are those of float32 parameters.
-        remainders: Keep only the low 16 bits of $\phi$ beside bfloat16 parameters, which are its high 16 bits: exact, as
-            R then rounds ties away from 0. float16 parameters have a whole copy. Parameters that are changed
-            elsewhere take their low bits with them; a copy would lead back to what it holds. Where a bfloat16 step does
-            not reach its point, the low bits are those nearest to $\phi_t$.
+        remainders: Keep only the low 16 bits of $\phi$ beside bfloat16 parameters, which are its high 16 bits: exact,
+            as R then rounds ties away from 0. float16 parameters have a whole copy. Parameters that are changed
+            elsewhere take their low bits with them; a copy would lead back to what it holds. Where a bfloat16 step
+            does not reach its point, the low bits are those nearest to $\phi_t$.
 
     Source: Micikevicius et al., 2018; for the low bits, TransformerEngine's `store_param_remainders`.
     """

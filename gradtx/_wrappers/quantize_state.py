@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .._core.contract import GradientTransformation
-from .._core.fields import AtLeastOne, Convert
+from .._core.fields import AtLeastOne, Convert, Data
 from .._core.paths import Path
 from .._precision import float8, halves, int8
+from .._precision.keys import check_rounding, first_key
 from .._precision.places import Encode, as_rules, chosen, decoded, encoded, kinds, parts_inside
 from .._types import OptState, Params, Updates
 
@@ -38,6 +39,8 @@ class QuantizeStateState(NamedTuple):
 
     inner_state: OptState
     """The state of what is inside, with encoded leaves in their places."""
+    key: Any
+    """The next random key; `None` where rounding is to nearest."""
 
 
 class quantize_state(GradientTransformation):
@@ -56,8 +59,8 @@ class quantize_state(GradientTransformation):
 
     A NaN or an infinity makes the decoded block NaN and infinite, so that it is seen. 0 stays 0.
 
-    State: `inner_state`, with `codes` and `scales` (`high` and `rest` for bfloat16) in a leaf's place. Codes have
-    the leaf's shape, and scales its rank: both are sharded as the parameter.
+    State: `inner_state`, with `codes` and `scales` (`high` and `rest` for bfloat16) in a leaf's place; `key`. Codes
+    have the leaf's shape, and scales its rank: both are sharded as the parameter.
     Units: as what is inside. Derivatives do not go through what is encoded: a hypergradient over several steps sees
     none of it.
 
@@ -69,13 +72,19 @@ class quantize_state(GradientTransformation):
             with the nodes above it: `"*/nu"` is all of the field `nu`, `"*/embedding"` all state of that name.
         block_size: Entries that share a scale. At most; a block is at least half as large in a leaf that is larger.
         min_size: Leaves with fewer entries stay as they are.
+        rounding: `"stochastic"` takes one of the two levels beside an entry at random; for int8 only. To nearest, an
+            entry of a slow average is moved only by what is more than a half of a level away, 0.4 % of the entry at
+            best: it follows bursts, and falls with the block's largest entry and not by itself. At random it follows
+            its mean, with noise; exactly but at borders of decades. It costs a random number an entry and step.
+        key: For that, a random key or a seed.
 
     Raises:
         TypeError: if a dtype is none of these, or a rule is none.
+        ValueError: if rounding is stochastic and `key` is missing, or a dtype is not int8.
 
     Source: Dettmers et al., 2022 (8-bit optimizers via block-wise quantization). Differs: there the map of a second
-    moment is of the moment and not of its root, so that an entry below 3e-4 of its block's largest is 0; blocks are runs
-    of the flattened leaf. The byte beside bfloat16 is HeavyBall's error correction.
+    moment is of the moment and not of its root, so that a gradient below 4e-4 of its block's largest leaves 0; blocks
+    are runs of the flattened leaf. The byte beside bfloat16 is HeavyBall's error correction.
     """
 
     inner: GradientTransformation
@@ -84,29 +93,38 @@ class quantize_state(GradientTransformation):
     block_size: AtLeastOne = BLOCK_SIZE
     min_size: AtLeastOne = MIN_SIZE
 
+    rounding: Literal["nearest", "stochastic"] = "nearest"
+    key: Data | None = None
+
+    def __check_init__(self) -> None:
+        check_rounding(self, np.dtype(np.int8))
+
     def init(self, params: Params) -> QuantizeStateState:
-        return QuantizeStateState(self._encoded(self.inner.init(params)))
+        key = None if self.rounding == "nearest" else first_key(self.key)
+        return self._encoded(self.inner.init(params), key)
 
     def update(
         self, updates: Updates, state: QuantizeStateState, params: Params | None = None, **extra: object
     ) -> tuple[Updates, QuantizeStateState]:
         old = decoded(state.inner_state)
         updates, inner_state = self.inner.update(updates, old, params, **extra)
-        return updates, QuantizeStateState(self._encoded(inner_state, (state.inner_state, old)))
+        return updates, self._encoded(inner_state, state.key, (state.inner_state, old))
 
     def _inside(self, state: object) -> list[tuple[Path, GradientTransformation, Any]]:
         return parts_inside(self.inner, state)
 
-    def _encoded(self, state: OptState, old: tuple[OptState, OptState] | None = None) -> OptState:
+    def _encoded(self, state: OptState, key: Any, old: tuple[OptState, OptState] | None = None) -> QuantizeStateState:
         dtypes = chosen("quantize_state", self.dtypes, state)
-        return encoded(state, [self._codec(*row) for row in zip(dtypes, kinds(state), strict=True)], old)
+        key, *keys = [None] * (1 + len(dtypes)) if key is None else jax.random.split(key, 1 + len(dtypes))
+        codecs = [self._codec(*row) for row in zip(dtypes, kinds(state), keys, strict=True)]
+        return QuantizeStateState(encoded(state, codecs, old), key)
 
-    def _codec(self, dtype: np.dtype | None, kind: jax.ShapeDtypeStruct) -> Encode | None:
+    def _codec(self, dtype: np.dtype | None, kind: jax.ShapeDtypeStruct, key: Any) -> Encode | None:
         own = np.dtype(kind.dtype)
         if dtype is None or kind.size < self.min_size or own.itemsize < 2:
             return None
         if dtype == np.int8:
-            return partial(int8.encode, block_size=self.block_size)
+            return partial(int8.encode, block_size=self.block_size, key=key)
         if dtype in FLOAT8:
             return partial(float8.encode, dtype=dtype, block_size=self.block_size)
         return halves.encode_with_rest if own == np.float32 else None

@@ -50,32 +50,48 @@ def _advance_from_y(
 def _once_per_step(
     count: Count, max_lr: ScalarArray, weight_sum: ScalarArray, rate: ScalarArray, power: ScalarArray, r: ScalarArray
 ) -> tuple[Count, ScalarArray, ScalarArray, ScalarArray]:
-    """The new count, largest rate and sum of weights, and the share of the newest weight in it."""
-    count = safe_increment(count)
+    """The next count, largest rate and sum of weights, and the share of the newest weight in it."""
     max_lr = jnp.maximum(max_lr, rate)
     weight = safe_power(max_lr, power) * safe_power(count.astype(rate.dtype), r)
     weight_sum = weight_sum + weight
     # All are 0 while a warm-up stands at 0, and nothing moves.
-    return count, max_lr, weight_sum, weight / safe_divisor(weight_sum)
+    return safe_increment(count), max_lr, weight_sum, weight / safe_divisor(weight_sum)
 
 
 class ScheduleFreeState(NamedTuple):
     """State of `schedule_free`."""
 
-    count: Count
-    """Number of updates."""
     b1: jax.Array
     """The `b1` of the last update, which the parameters were made with."""
     weight_sum: jax.Array
     """The sum of the weights of all iterates."""
+    step_count: Count
+    """The number of the next update; the first is 1."""
     max_lr: jax.Array
     """The largest learning rate so far."""
+    base_optimizer_state: OptState
+    """State of the base optimizer."""
+    z: Params
+    """The iterate of the base optimizer, like the parameters."""
+
+
+class ScheduleFreeWithXState(NamedTuple):
+    """State of `schedule_free` with `keep_x`."""
+
+    b1: jax.Array
+    """The `b1` of the last update, which the parameters were made with."""
+    weight_sum: jax.Array
+    """The sum of the weights of all iterates."""
+    step_count: Count
+    """The number of the next update; the first is 1."""
+    max_lr: jax.Array
+    """The largest learning rate so far."""
+    base_optimizer_state: OptState
+    """State of the base optimizer."""
     z: Params
     """The iterate of the base optimizer, like the parameters."""
     x: Params
-    """The average, like the parameters, with `keep_x`; else `None`."""
-    base_optimizer_state: OptState
-    """State of the base optimizer."""
+    """The average, like the parameters."""
 
 
 class schedule_free(GradientTransformation):
@@ -92,8 +108,8 @@ class schedule_free(GradientTransformation):
         rate = gradtx.linear_schedule(0.0, 1e-3, 1000)      # a warm-up, and no decay
         tx = gradtx.schedule_free(gradtx.adam(rate, b1=0.0), rate)
 
-    State: `count`, int32; `b1`, `weight_sum` and `max_lr`; `z`, like `params` (float32 for half-precision params): one
-    copy; `x` with `keep_x`, another; and the base optimizer's. Needs `params`. In a chain it comes last.
+    State: `step_count`, int32; `b1`, `weight_sum` and `max_lr`; `z`, like `params` (float32 for half-precision params):
+    one copy; `x` with `keep_x`, another; and the base optimizer's. Needs `params`. In a chain it comes last.
     Units: `z` and `x` are in the parameters'.
 
     Args:
@@ -136,38 +152,41 @@ class schedule_free(GradientTransformation):
                 "not depend on it then. With keep_x=True it is in the state, and b1 may be 0"
             )
 
-    def init(self, params: Params) -> ScheduleFreeState:
+    def _state_classes(self) -> tuple[type, ...]:
+        return (ScheduleFreeWithXState if self.keep_x else ScheduleFreeState,)
+
+    def init(self, params: Params) -> ScheduleFreeState | ScheduleFreeWithXState:
         dtype = step_dtype(params)
         check_rank("b1", self.b1)
-        return ScheduleFreeState(
-            count=jnp.zeros([], jnp.int32),
+        state = ScheduleFreeState(
             # A copy, as the state may be donated.
             b1=jnp.array(self.b1, dtype, copy=True),
             weight_sum=jnp.zeros([], dtype),
+            step_count=jnp.ones([], jnp.int32),
             max_lr=jnp.zeros([], dtype),
-            z=copies_of(params, self.state_dtype),
-            x=copies_of(params) if self.keep_x else None,
             base_optimizer_state=self.base_optimizer.init(params),
+            z=copies_of(params, self.state_dtype),
         )
+        return ScheduleFreeWithXState(*state, copies_of(params)) if self.keep_x else state
 
     def update(
-        self, updates: Updates, state: ScheduleFreeState, params: Params, **extra: object
-    ) -> tuple[Updates, ScheduleFreeState]:
+        self, updates: Updates, state: ScheduleFreeState | ScheduleFreeWithXState, params: Params, **extra: object
+    ) -> tuple[Updates, ScheduleFreeState | ScheduleFreeWithXState]:
         step, base_state = self.base_optimizer.update(widen(updates), state.base_optimizer_state, params, **extra)
         dtype = jnp.result_type(state.weight_sum)
-        rate = value_at("learning_rate", self.learning_rate, state.count, dtype)
+        count = jnp.asarray(state.step_count)
+        rate = value_at("learning_rate", self.learning_rate, count - np.ones((), count.dtype), dtype)
         power, r, b1 = (value_at(name, getattr(self, name), 0, dtype) for name in ("weight_lr_power", "r", "b1"))
-        count, max_lr, weight_sum, gain = _once_per_step(state.count, state.max_lr, state.weight_sum, rate, power, r)
+        next_count, max_lr, weight_sum, gain = _once_per_step(count, state.max_lr, state.weight_sum, rate, power, r)
+        known = jnp.array(b1, dtype), weight_sum, next_count, max_lr, base_state
         trees, reads = {"updates": step, "z": state.z}, {"params": params}
-        if self.keep_x:
+        if isinstance(state, ScheduleFreeWithXState):
             step, z, x = map_leaves(_advance, {**trees, "x": state.x}, reads=reads, b1=b1, gain=gain)
-        else:
-            step, z = map_leaves(_advance_from_y, trees, reads=reads, last_b1=state.b1, b1=b1, gain=gain)
-            x = None
-        state = ScheduleFreeState(count, jnp.array(b1, dtype), weight_sum, max_lr, z, x, base_state)
-        return restore(step, updates), state
+            return restore(step, updates), ScheduleFreeWithXState(*known, z, x)
+        step, z = map_leaves(_advance_from_y, trees, reads=reads, last_b1=state.b1, b1=b1, gain=gain)
+        return restore(step, updates), ScheduleFreeState(*known, z)
 
-    def eval_params(self, params: Params, state: ScheduleFreeState) -> Params:
+    def eval_params(self, params: Params, state: ScheduleFreeState | ScheduleFreeWithXState) -> Params:
         return schedule_free_eval_params(state, params)
 
 
@@ -181,11 +200,11 @@ def schedule_free_eval_params(state: OptState, params: Params) -> Params:
     Raises:
         TypeError: if it is another state.
     """
-    if not isinstance(state, ScheduleFreeState):
+    if not isinstance(state, (ScheduleFreeState, ScheduleFreeWithXState)):
         raise TypeError(
             f"schedule_free_eval_params takes a ScheduleFreeState, got {type(state).__name__}. Where schedule_free is "
             "inside another transformation, call tx.eval_params(params, state)"
         )
-    if state.x is not None:
+    if isinstance(state, ScheduleFreeWithXState):
         return cast_like(state.x, params)
     return map_leaves(_average, {"params": params}, reads={"z": state.z}, b1=state.b1)

@@ -14,7 +14,7 @@ from .._core.contract import GradientTransformation
 from .._core.fields import Convert, Data, _inexact
 from .._core.paths import Path
 from .._precision import halves
-from .._precision.keys import first_key
+from .._precision.keys import check_rounding, first_key
 from .._precision.places import Encode, as_rules, chosen, decoded, encoded, kinds, parts_inside
 from .._types import OptState, Params, Updates
 
@@ -69,16 +69,7 @@ class state_dtype(GradientTransformation):
     key: Data | None = None
 
     def __check_init__(self) -> None:
-        if self.rounding == "nearest":
-            return
-        if self.key is None:
-            raise ValueError("state_dtype: rounding='stochastic' needs `key`: a seed, or jax.random.key(0)")
-        for rule, dtype in self.dtypes:
-            if dtype not in (None, np.dtype(jnp.bfloat16)):
-                raise ValueError(
-                    f"state_dtype: rounding='stochastic' is for bfloat16, got {dtype.name} for {rule!r}; use "
-                    "rounding='nearest', or quantize_state"
-                )
+        check_rounding(self, np.dtype(jnp.bfloat16))
 
     def init(self, params: Params) -> StateDtypeState:
         key = None if self.rounding == "nearest" else first_key(self.key)

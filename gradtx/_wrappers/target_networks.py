@@ -33,7 +33,7 @@ def incremental_update(new_tensors: Params, old_tensors: Params, step_size: Numb
     return map_leaves(_toward, trees, reads=reads, optional="new_tensors", step_size=jnp.asarray(step_size, float))
 
 
-def periodic_update(new_tensors: Params, old_tensors: Params, steps: Count, update_period: Count) -> Params:
+def periodic_update(new_tensors: Params, old_tensors: Params, steps: Count | int, update_period: Count | int) -> Params:
     """The new tensors at each `update_period`-th of the steps, and the old ones at others.
 
     Args:

@@ -48,9 +48,7 @@ def optax_path(tx: Any, params: Any, noise: Any) -> Any:
 def test_fifty_steps_of_adam_equal_optax_s(mean: bool) -> None:
     params, noise = problem(STEPS)
     ours = gradtx.MultiSteps(gradtx.adam(gradtx.cosine_decay_schedule(0.05, 10)), 4, mean)
-    theirs = optax.MultiSteps(
-        optax.adam(optax.cosine_decay_schedule(0.05, 10)), 4, mean, accumulator_dtype=jnp.float64
-    )
+    theirs = optax.MultiSteps(optax.adam(optax.cosine_decay_schedule(0.05, 10)), 4, mean, accumulator_dtype=jnp.float64)
     path, state = jax.jit(lambda p, n: iterate(ours, p, n))(params, noise)
     expected, other = optax_path(theirs, params, noise)
     assert_close(path, expected, RTOL)
@@ -64,9 +62,7 @@ def test_fifty_steps_of_adam_equal_optax_s(mean: bool) -> None:
 def test_a_schedule_of_every_equals_optax_s() -> None:
     """It is a function of the steps, 1, 2, 3, and then always 4; a plain function or a schedule of ours."""
     params, noise = problem(STEPS)
-    theirs = optax.MultiSteps(
-        optax.adam(0.05), lambda step: jnp.minimum(step + 1, 4), accumulator_dtype=jnp.float64
-    )
+    theirs = optax.MultiSteps(optax.adam(0.05), lambda step: jnp.minimum(step + 1, 4), accumulator_dtype=jnp.float64)
     expected, _ = optax_path(theirs, params, noise)
     for every in (lambda step: jnp.minimum(step + 1, 4), gradtx.linear_schedule(1.0, 4.0, 3)):
         tx = gradtx.accumulate(gradtx.adam(0.05), every)

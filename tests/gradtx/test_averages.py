@@ -1,4 +1,4 @@
-"""Averages of parameters, look-ahead, schedule-free and target networks: oracles, identities, and what is refused."""
+"""Averages of parameters: oracles, identities, order and nesting, sweeps and derivatives."""
 
 from typing import Any
 
@@ -10,31 +10,15 @@ import optax
 import pytest
 
 import gradtx
-from gradtx import OptState, Params, Updates
 
-from .problem import ALIKE, CURVATURE, assert_close, gradient, problem
+from .following import follow, followed
+from .problem import ALIKE, CURVATURE, assert_close, problem
 
 STEPS = 50
 # Rounding of 2^-53 an operation, some ten operations a step, 50 steps: 1e-13, and the gradient feeds it back.
 RTOL = 1e-12
 LINE = gradtx.linear_schedule(0.0, 0.1, 10)
 SMOOTH: Any = {"b1": 0.8, "b2": 0.95, "eps": 1e-3}
-
-
-def follow(tx: Any, params: Any, noise: Any) -> Any:
-    """Parameters and evaluation points after each step, stacked, and the last state."""
-
-    def step(carry: Any, noise: Any) -> Any:
-        params, state = carry
-        updates, state = tx.update(gradient(tx.gradient_params(params, state), noise), state, params)
-        params = gradtx.apply_updates(params, updates)
-        return (params, state), (params, tx.eval_params(params, state))
-
-    (_, state), (path, points) = jax.lax.scan(step, (params, tx.init(params)), noise)
-    return path, points, state
-
-
-followed = jax.jit(follow)
 
 
 def weights_of(tx: Any, steps: int) -> np.ndarray:
@@ -60,7 +44,7 @@ def ema_weights(n: int, decay: Any, warmup: float = 1.0) -> np.ndarray:
     """Of n points: each decay multiplies what was there."""
     weights = np.zeros(0)
     for t in range(n):
-        rho = min(decay(t) if callable(decay) else decay, (1 + t) / (warmup + t))
+        rho = min(float(decay(t) if callable(decay) else decay), (1 + t) / (warmup + t))
         weights = np.append(rho * weights, 1 - rho)
     return weights / weights.sum()
 
@@ -196,9 +180,9 @@ def test_the_dtype_of_the_average_is_an_argument():
     params = jnp.ones(2, jnp.bfloat16)
     for wrap in (gradtx.average, gradtx.polyak_average, lambda tx, **dtype: gradtx.lawa(tx, 2, 1, **dtype)):
         for dtype, expected in ((None, jnp.float32), (jnp.bfloat16, jnp.bfloat16), ("float32", jnp.float32)):
-            tx = wrap(gradtx.sgd(1.0), accumulator_dtype=dtype)
+            tx: Any = wrap(gradtx.sgd(1.0), accumulator_dtype=dtype)
             state = tx.init(params)
-            kept = getattr(state, "average", getattr(state, "checkpoints", None))
+            kept = state.checkpoints if isinstance(state, gradtx.LawaState) else state.average
             assert kept.dtype == expected
             assert tx.eval_params(params, state).dtype == jnp.bfloat16
 
@@ -299,7 +283,7 @@ def test_what_cannot_be_is_refused():
     sgd = gradtx.sgd(0.1)
     with pytest.raises(ValueError, match=r"`b1` must be positive, got 0: .* keep_x=True"):
         gradtx.schedule_free(sgd, 0.1, b1=0.0)
-    with pytest.raises(ValueError, match=r"`outer` defines gradient_params .* gradtx.sgd\(learning_rate, momentum, nesterov"):
+    with pytest.raises(ValueError, match=r"`outer` defines gradient_params .* gradtx.sgd\(learning_rate, momentum"):
         gradtx.lookahead(sgd, 2, 0.5, outer=gradtx.nag(0.1))
     with pytest.raises(ValueError, match=r"`every` must be a finite number >= 1, got 0"):
         gradtx.average(sgd, every=0)
@@ -310,7 +294,7 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match=r"`decay` must be in \[0, 1\), got 1"):
         gradtx.average(sgd, 1.0)
     with pytest.raises(ValueError, match="average needs params"):
-        gradtx.average(sgd).update(jnp.ones(2), gradtx.average(sgd).init(jnp.ones(2)))
+        gradtx.average(sgd).update(jnp.ones(2), gradtx.average(sgd).init(jnp.ones(2)), None)
 
 
 # Hyperparameters are data
@@ -399,256 +383,3 @@ def test_averages_of_a_noisy_quadratic_beat_its_last_iterate():
         # A mean of 200 squares is within 10 % of its expectation, and the formulas are those of many steps.
         np.testing.assert_allclose(errors[name], expected, rtol=0.35, err_msg=name)
     assert errors["schedule-free"] < errors["last"] / 10, errors
-
-
-# Look-ahead
-
-
-def optax_pairs(tx: Any, params: Any, noise: Any) -> Any:
-    """The fast and the slow weights after each step."""
-
-    def step(carry: Any, noise: Any) -> Any:
-        pair, state = carry
-        updates, state = tx.update(gradient(pair.fast, noise), state, pair)
-        pair = optax.apply_updates(pair, updates)
-        return (pair, state), pair
-
-    pair = optax.LookaheadParams.init_synced(params)
-    return jax.lax.scan(step, (pair, tx.init(pair)), noise)[1]
-
-
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("reset_state", [False, True])
-def test_lookahead_equals_optax(reset_state):
-    params, noise = problem(STEPS)
-    ours = gradtx.lookahead(gradtx.adam(0.05, **SMOOTH), 6, 0.4, reset_state)
-    path, points, _ = followed(ours, params, noise)
-    with jax.numpy_dtype_promotion("standard"):
-        pairs = jax.jit(optax_pairs, static_argnums=0)(
-            optax.lookahead(optax.adam(0.05, **SMOOTH), 6, 0.4, reset_state), params, noise
-        )
-    assert_close(path, pairs.fast, RTOL)
-    assert_close(points, pairs.slow, RTOL)
-
-
-@pytest.mark.usefixtures("x64")
-def test_lookahead_with_an_outer_optimizer():
-    """DiLoCo's outer step with Nesterov's momentum, and one that averages pseudo-gradients."""
-    params, noise = problem(STEPS, leaves=ALIKE)
-    rate, momentum, period = 0.7, 0.9, 5
-    nesterov = gradtx.sgd(rate, momentum, nesterov=True)
-    averaging = gradtx.chain(gradtx.ema(momentum, debias=False), gradtx.scale_by_learning_rate(rate))
-    for outer in (nesterov, averaging):
-        path, points, _ = followed(gradtx.lookahead(gradtx.sgd(0.05), period, 1.0, outer=outer), params, noise)
-        for name in ALIKE:
-            slow = fast = params[name]
-            buffer = np.zeros_like(slow)
-            for t in range(STEPS):
-                fast = fast - 0.05 * (CURVATURE * fast + noise[name][t])
-                if (t + 1) % period == 0:
-                    pseudo = slow - fast
-                    if outer is nesterov:
-                        buffer = momentum * buffer + pseudo
-                        slow = slow - rate * (pseudo + momentum * buffer)
-                    else:
-                        buffer = momentum * buffer + (1 - momentum) * pseudo
-                        slow = slow - rate * buffer
-                    fast = slow
-                np.testing.assert_allclose(path[name][t], fast, rtol=RTOL)
-                np.testing.assert_allclose(points[name][t], slow, rtol=RTOL)
-
-
-def test_lookahead_starts_its_fast_optimizer_anew_from_the_slow_weights():
-    class anchored(gradtx.GradientTransformation):
-        """Remembers where it started."""
-
-        def init(self, params: Params) -> OptState:
-            return {"start": gradtx.apply_updates(params, jax.tree.map(jnp.zeros_like, params))}
-
-        def update(self, updates: Updates, state: OptState, params: Params | None = None) -> tuple[Updates, OptState]:
-            return updates, state
-
-    tx = gradtx.lookahead(anchored(), 2, 0.5, reset_state=True)
-    params, state = jnp.array([0.0]), tx.init(jnp.array([0.0]))
-    for _ in range(2):
-        updates, state = tx.update(jnp.array([4.0]), state, params)
-        params = gradtx.apply_updates(params, updates)
-    assert float(params[0]) == float(state.slow[0]) == float(state.fast_optimizer_state["start"][0]) == 4.0
-
-
-# Schedule-free
-
-
-def free_path(x: Any, noise: Any, rates: Any, weights: Any, b1: float) -> Any:
-    """Defazio et al., 2024, with gradient descent: y and x after each step."""
-    z, y, total, ys, xs = x, x, 0.0, [], []
-    for n, rate, weight in zip(noise, rates, weights, strict=True):
-        z = z - rate * (CURVATURE * y + n)
-        total += weight
-        c = weight / total if total else 0.0
-        x = (1 - c) * x + c * z
-        y = (1 - b1) * z + b1 * x
-        ys.append(y)
-        xs.append(x)
-    return np.stack(ys), np.stack(xs)
-
-
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("keep_x", [False, True], ids=["from y", "kept"])
-@pytest.mark.parametrize(("q", "r"), [(2.0, 0.0), (1.5, 2.0), (0.0, 0.5)])
-def test_schedule_free_equals_the_paper(q, r, keep_x):
-    """With a warm-up that begins at 0, where no weight is there to divide by."""
-    params, noise = problem(STEPS, leaves=ALIKE)
-    rates = np.minimum(np.arange(STEPS), 10) / 100
-    weights = np.arange(1.0, STEPS + 1) ** r * rates**q
-    tx = gradtx.schedule_free(gradtx.sgd(LINE), LINE, 0.8, q, r=r, keep_x=keep_x)
-    path, points, _ = followed(tx, params, noise)
-    for name in ALIKE:
-        ys, xs = free_path(params[name], noise[name], rates, weights, 0.8)
-        np.testing.assert_allclose(path[name], ys, rtol=1e-11)  # leaves of large gradients pass through 0
-        np.testing.assert_allclose(points[name], xs, rtol=1e-11)
-    assert q == 0 or points["big"][0].tolist() == pytest.approx(params["big"].tolist(), rel=1e-15)
-
-
-def optax_free(tx: Any, params: Any, noise: Any) -> Any:
-    """optax's parameters and evaluation points after each step."""
-
-    def step(carry: Any, noise: Any) -> Any:
-        params, state = carry
-        updates, state = tx.update(gradient(params, noise), state, params)
-        params = optax.apply_updates(params, updates)
-        return (params, state), (params, optax.contrib.schedule_free_eval_params(state, params))
-
-    return jax.lax.scan(step, (params, tx.init(params)), noise)[1]
-
-
-@pytest.mark.usefixtures("x64")
-def test_schedule_free_equals_optax_at_a_constant_rate():
-    params, noise = problem(STEPS)
-    known = {"b1": 0.8, "weight_lr_power": 1.5}
-    for ours, theirs in (
-        (
-            gradtx.schedule_free(gradtx.adam(0.05, 0.0, 0.95, 1e-3), 0.05, **known),
-            optax.contrib.schedule_free(optax.adam(0.05, 0.0, 0.95, 1e-3), 0.05, **known),
-        ),
-        (
-            gradtx.schedule_free_sgd(0.05, weight_decay=0.1, **known),
-            optax.contrib.schedule_free_sgd(0.05, weight_decay=0.1, **known),
-        ),
-        (
-            gradtx.schedule_free_adamw(0.05, b2=0.95, eps=1e-3, weight_decay=0.1, **known),
-            optax.contrib.schedule_free_adamw(0.05, b2=0.95, eps=1e-3, weight_decay=0.1, **known),
-        ),
-    ):
-        path, points, _ = followed(ours, params, noise)
-        with jax.numpy_dtype_promotion("standard"):
-            other = jax.jit(optax_free, static_argnums=0)(theirs, params, noise)
-        assert_close((path, points), other, RTOL)
-
-
-@pytest.mark.usefixtures("x64")
-def test_schedule_free_reads_the_rate_of_the_step():
-    """optax gives an iterate the weight of the next step's rate (https://github.com/google-deepmind/optax/issues/1744)."""
-    params, noise = problem(20, leaves=ALIKE)
-    line = gradtx.linear_schedule(0.02, 0.3, 15)
-    rates = np.array([float(line(t)) for t in range(21)])
-    path, points, _ = followed(gradtx.schedule_free(gradtx.sgd(line), line, 0.8), params, noise)
-    with jax.numpy_dtype_promotion("standard"):
-        theirs = optax.contrib.schedule_free(optax.sgd(line), line, 0.8)
-        other = jax.jit(optax_free, static_argnums=0)(theirs, params, noise)
-    for name in ALIKE:
-        right = free_path(params[name], noise[name], rates[:20], rates[:20] ** 2, 0.8)
-        shifted = free_path(params[name], noise[name], rates[:20], rates[1:] ** 2, 0.8)
-        np.testing.assert_allclose((path[name], points[name]), right, rtol=1e-11)
-        np.testing.assert_allclose((other[0][name], other[1][name]), shifted, rtol=1e-11)
-        assert not np.allclose(right, shifted, rtol=1e-4)
-
-
-@pytest.mark.usefixtures("x64")
-def test_schedule_free_without_interpolation_is_polyak_averaging():
-    params, noise = problem(STEPS, leaves=ALIKE)
-    free = gradtx.schedule_free(gradtx.adam(LINE, **SMOOTH), LINE, b1=0.0, weight_lr_power=0.0, r=1.0, keep_x=True)
-    averaged = gradtx.polyak_average(gradtx.adam(LINE, **SMOOTH), 1.0)
-    assert_close(followed(free, params, noise)[:2], followed(averaged, params, noise)[:2], RTOL)
-
-
-@pytest.mark.usefixtures("x64")
-def test_the_average_of_a_changed_b1_is_that_of_the_parameters():
-    """The parameters were made with the old one, which is in the state."""
-    params, noise = problem(10, leaves=ALIKE)
-    tx = gradtx.schedule_free(gradtx.sgd(0.05), 0.05, 0.8)
-    path, points, state = followed(tx, params, noise)
-    last, point = (jax.tree.map(lambda leaf: leaf[-1], tree) for tree in (path, points))
-    assert_close(tx.replace(b1=0.3).eval_params(last, state), point, RTOL)
-    kept = followed(tx.replace(keep_x=True), params, noise)[2]
-    after = []
-    for changed, known in ((tx.replace(b1=0.3), state), (tx.replace(b1=0.3, keep_x=True), kept)):
-        updates, new = changed.update(gradient(last, point), known, last)
-        now = gradtx.apply_updates(last, updates)
-        after.append((now, changed.eval_params(now, new)))
-    assert_close(*after, RTOL)
-
-
-def test_schedule_free_in_half_precision_keeps_a_count_of_its_weights():
-    """In bfloat16, as optax has it, 256 + 1 is 256; and a kept average is not rounded as the parameters."""
-    params = jnp.ones(2, jnp.bfloat16)
-    tx = gradtx.schedule_free(gradtx.sgd(1e-3), 1.0, weight_lr_power=0.0, keep_x=True)
-
-    def step(carry, _):
-        params, state = carry
-        updates, state = tx.update(jnp.ones_like(params), state, params)
-        return (gradtx.apply_updates(params, updates), state), None
-
-    (params, state), _ = jax.lax.scan(step, (params, tx.init(params)), length=600)
-    assert float(state.weight_sum) == 600
-    np.testing.assert_allclose(state.z, 0.4, rtol=1e-4)
-    np.testing.assert_allclose(state.x, 1 - 1e-3 * 601 / 2, rtol=1e-4)
-    np.testing.assert_allclose(params.astype(np.float32), 0.1 * state.z + 0.9 * state.x, rtol=2**-8)
-
-
-def test_schedule_free_eval_params():
-    params, tx = jnp.ones(2), gradtx.schedule_free_sgd(0.1)
-    updates, state = tx.update(params, tx.init(params), params)
-    params = gradtx.apply_updates(params, updates)
-    np.testing.assert_array_equal(gradtx.schedule_free_eval_params(state, params), tx.eval_params(params, state))
-    inside = gradtx.chain(gradtx.clip(1.0), tx)
-    with pytest.raises(TypeError, match=r"got tuple. Where schedule_free is inside .* tx.eval_params\(params, state\)"):
-        gradtx.schedule_free_eval_params(inside.init(params), params)
-    with pytest.raises(TypeError, match="takes a ScheduleFreeState, got AverageState"):
-        gradtx.schedule_free_eval_params(gradtx.average(tx).init(params), params)
-
-
-# Target networks
-
-
-@pytest.mark.usefixtures("x64")
-def test_incremental_update_equals_optax():
-    new, old = problem(1)[0], jax.tree.map(lambda leaf: leaf + 1.5, problem(1)[0])
-    for size in (0.0, 0.005, 0.3, 1.0):
-        with jax.numpy_dtype_promotion("standard"):
-            expected = optax.incremental_update(new, old, size)
-        assert_close(gradtx.incremental_update(new, old, size), expected, 1e-14)
-    chex.assert_trees_all_equal(gradtx.incremental_update(new, old, 1.0), jax.tree.map(jnp.asarray, new))
-
-
-def test_incremental_update_computes_in_float32_and_leaves_none_alone():
-    old, new = jnp.full(2, 1.0, jnp.bfloat16), jnp.full(2, 3.0, jnp.bfloat16)
-    result = gradtx.incremental_update({"a": new, "b": None}, {"a": old, "b": old}, 0.01)
-    assert result["a"].dtype == jnp.bfloat16
-    np.testing.assert_array_equal(result["a"], jnp.asarray(1.02, jnp.bfloat16))
-    np.testing.assert_array_equal(result["b"], old)
-    with pytest.raises(ValueError, match=r"old_tensors has shape \(2,\), but new_tensors has shape \(3,\)"):
-        gradtx.incremental_update(jnp.ones(3), jnp.ones(2), 0.1)
-    slopes = jax.grad(lambda size: jnp.sum(gradtx.incremental_update(jnp.ones(2), jnp.zeros(2), size)))(0.3)
-    assert float(slopes) == 2.0
-
-
-def test_periodic_update_equals_optax():
-    new, old = {"w": jnp.ones(2), "n": jnp.asarray(3)}, {"w": jnp.zeros(2), "n": jnp.asarray(1)}
-    for steps in range(7):
-        expected = optax.periodic_update(new, old, jnp.asarray(steps), 3)
-        chex.assert_trees_all_equal(gradtx.periodic_update(new, old, jnp.asarray(steps), 3), expected)
-    with pytest.raises(ValueError, match=r"new_tensors\['w'\] is float32\[3\], but old_tensors\['w'\] float32\[2\]"):
-        gradtx.periodic_update({**new, "w": jnp.ones(3)}, old, 0, 3)
-    with pytest.raises(ValueError, match="new_tensors have the structure"):
-        gradtx.periodic_update({"w": jnp.ones(2)}, old, 0, 3)

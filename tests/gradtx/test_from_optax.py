@@ -43,9 +43,9 @@ def test_hints_name_what_exists(name):
     [
         ("softmax_cross_entropy", "has no attribute 'softmax_cross_entropy': losses are optax's: `optax.softmax_"),
         ("inject_hyperparams", r"not needed: hyperparameters are data.*tx\.replace\(learning_rate=\.\.\.\)"),
-        ("masked", r"optax\.masked.*`None` as the gradient"),
+        ("MaskedNode", r"what a mask .*leaves out is `None`"),
         ("muon", r"gradtx\.chain\(optax\.contrib\.muon\(\.\.\.\)\)"),
-        ("MultiStepsState", r"a state is what `tx.init\(params\)` returns"),
+        ("MuonState", r"a state is what `tx.init\(params\)` returns"),
         ("momentum", r"it is `gradtx\.trace`"),
         ("adamm", r"has no attribute 'adamm': did you mean .*adam"),
         ("qqqqqqqqqq", r"has no attribute 'qqqqqqqqqq'$"),

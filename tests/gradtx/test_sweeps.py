@@ -198,6 +198,33 @@ def test_schedules_and_chains_are_lanes(how: Any) -> None:
 
 
 @HOW
+@pytest.mark.parametrize("devices", [ONE, None], ids=["one", "eight"])
+def test_line_searches_are_lanes(how: Any, devices: Any) -> None:
+    """Loops whose length differs between lanes, inside the library's `shard_map`."""
+
+    def search(tx: Any, target: jax.Array) -> jax.Array:
+        def value_fn(w: jax.Array) -> jax.Array:
+            return loss(w, target)
+
+        def step(carry: Any, _: None) -> tuple[Any, jax.Array]:
+            w, state = carry
+            value, grads = jax.value_and_grad(value_fn)(w)
+            updates, state = tx.update(grads, state, w, value=value, grad=grads, value_fn=value_fn)
+            return (gradtx.apply_updates(w, updates), state), value
+
+        return jax.lax.scan(step, init(tx), length=5)[1]
+
+    def make(rate: float, slope_rtol: float) -> Any:
+        line_search = gradtx.scale_by_zoom_linesearch(15, slope_rtol=slope_rtol)
+        return gradtx.chain(gradtx.sgd(rate), line_search)
+
+    lanes = gradtx.grid(make, rate=[0.01, 1.0, 30.0], slope_rtol=[1e-4, 1e-2])
+    found = gradtx.sweep(search, lanes, TARGET, how=how, devices=devices)["value"].reshape(6, 5)
+    expected = [jax.jit(search)(gradtx.lane(lanes, i), TARGET) for i in range(6)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-10)
+
+
+@HOW
 def test_seeds_are_a_first_axis_with_common_random_numbers(how: Any) -> None:
     found = gradtx.sweep(train_from, LANES, TARGET, how=how, seeds=3)
     assert found["value"].shape == (3, 3, 2, 10)

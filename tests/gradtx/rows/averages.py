@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import optax
-
 import gradtx
 
 from ..row import Row
@@ -45,13 +43,12 @@ ROWS: tuple[Row, ...] = (
     Row("schedule_free", {"b1": 0.8, "weight_lr_power": 1.5}, factory=free()),
     Row("schedule_free-scheduled", {"b1": 0.8}, factory=free(gradtx.sgd(LINE), learning_rate=LINE, r=2.0)),
     Row("schedule_free-x", {"b1": 0.0}, factory=free(keep_x=True)),
-    Row("schedule_free_sgd", {"b1": 0.8, "weight_lr_power": 1.5}, rate=0.05, peer=optax.contrib.schedule_free_sgd),
+    Row("schedule_free_sgd", {"b1": 0.8, "weight_lr_power": 1.5}, rate=0.05),
     Row("schedule_free_sgd-warmup", {"warmup_steps": 3.0, "weight_decay": 0.1}, rate=0.05),
     Row(
         "schedule_free_adamw",
         {"b1": 0.8, "b2": 0.95, "eps": 1e-3, "weight_decay": 0.1, "weight_lr_power": 1.5},
         rate=0.05,
-        peer=optax.contrib.schedule_free_adamw,
     ),
     Row("schedule_free_adamw-warmup", {"warmup_steps": 3.0, "b2": 0.95}, rate=0.05),
 )

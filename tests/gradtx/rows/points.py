@@ -41,7 +41,6 @@ ASAM = gradtx.sam_perturbation(0.3, adaptive=True)
 MOMENTUM = gradtx.chain(gradtx.normalize(), gradtx.sgd(0.03, 0.8))
 
 ROWS: tuple[Row, ...] = (
-    Row("normalize", peer=optax.contrib.normalize),
     Row("sam_perturbation", {"rho": 0.3}, sign="flips"),
     # At parameters of 0 it is eta times the plain one.
     Row("sam_perturbation-adaptive", {"rho": 0.3, "eta": 0.02}, {"adaptive": True}, sign="flips"),

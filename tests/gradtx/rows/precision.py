@@ -15,7 +15,7 @@ from ..wrapped import INNER, around
 
 OTHERS = [row for row in INNER if row.name != "lbfgs"]
 LBFGS = [row for row in INNER if row.name == "lbfgs"]
-ADAM = {"learning_rate": 0.05, "b1": 0.8, "b2": 0.95, "eps": 1e-3}
+ADAM: dict[str, Any] = {"learning_rate": 0.05, "b1": 0.8, "b2": 0.95, "eps": 1e-3}
 
 
 def quantized(inner: Any, dtypes: Any = "int8", block_size: int = 4) -> Any:
@@ -44,6 +44,10 @@ ROWS: tuple[Row, ...] = (
     of_adam("state_dtype-stochastic", stochastic),
     of_adam("quantize_state", gradtx.quantize_state),
     of_adam("quantize_state-int8", quantized, quick=True),
+    of_adam(
+        "quantize_state-stochastic",
+        partial(gradtx.quantize_state, block_size=4, min_size=1, rounding="stochastic", key=jax.random.key(0)),
+    ),
     of_adam("quantize_state-e4m3", partial(quantized, dtypes="float8_e4m3fn")),
     of_adam("quantize_state-e5m2", partial(quantized, dtypes={"*/nu": "float8_e5m2", "*/mu": "int8"})),
     of_adam("quantize_state-bfloat16", partial(quantized, dtypes="bfloat16")),
