@@ -129,7 +129,8 @@ def _text(one: Interval, unit: float) -> str:
 def _goals(name: str, exact: Stacked, compared: Mapping[str, Stacked]) -> list[Goal]:
     found = []
     for method in set(compared) - {OTHER_SEEDS}:
-        last = paired(*(curves["validation_accuracy"][:, -1] for curves in (compared[method], exact)))
+        ours, theirs = (curves["validation_accuracy"][:, -1] for curves in (compared[method], exact))
+        last = paired(ours, theirs)
         far = max(abs(last.low), abs(last.high))
         claim = f"{name}, {method}: accuracy apart, far end of the interval"
         found.append(at_most(claim, MARGIN, {name: Ratio.exact(far)}))

@@ -105,7 +105,7 @@ def test_errors_are_bounded(name: str, largest: float, each: float) -> None:
 def test_int8_takes_the_nearest_level_of_the_dynamic_map(sign: str) -> None:
     x: Any = np.asarray(numbers((50, 256), 4.0), np.float64)
     x = x if sign == "both" else np.abs(x)
-    share = x / np.max(np.abs(x), axis=1, keepdims=True)
+    share: Any = x / np.max(np.abs(x), axis=1, keepdims=True)
     known = np.unique(np.concatenate([-levels(1), levels(1)])) if sign == "both" else levels(2)
     target = share if sign == "both" else np.sqrt(share)
     got = int8.encode(jnp.asarray(x, jnp.float32), 256).decode() / np.max(np.abs(x), axis=1, keepdims=True)
@@ -124,7 +124,8 @@ def test_codes_are_monotone_and_stay_when_encoded_again(name: str, positive: boo
     x = jnp.sort(jnp.abs(x)) if positive else x
     there = CODECS[name](x)
     back = there.decode()
-    assert "random" in name or np.all(np.diff(np.asarray(back)) >= 0)
+    rises: Any = np.diff(np.asarray(back))
+    assert "random" in name or np.all(rises >= 0)
     for code, again in zip(there, CODECS[name](back), strict=True):
         np.testing.assert_array_equal(np.asarray(again), np.asarray(code))
 
