@@ -20,6 +20,12 @@ def use_cores() -> None:
         jax.config.update("jax_num_cpu_devices", chosen)
 
 
+def use(count: int) -> None:
+    """Make so many devices of the CPU, unless a person has set their number. Call it before anything is computed."""
+    if wanted(count, jax.config.values["jax_num_cpu_devices"], os.environ.get("XLA_FLAGS", "")) is not None:
+        jax.config.update("jax_num_cpu_devices", count)
+
+
 def wanted(cores: int, configured: int, flags: str) -> int | None:
     """How many devices so many cores make; None where a person has chosen, by JAX's configuration or XLA's flags."""
     return None if configured > 0 or "device_count" in flags else min(cores, MOST)

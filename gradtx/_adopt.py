@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._core.contract import GradientTransformation
+from ._precision.places import decoded, encoded_as
 from ._state_places import Words, at, children, describe, fit, listing
 from ._types import OptState, Params
 
@@ -25,6 +26,8 @@ def adopt(tx: GradientTransformation, old_state: OptState, params: Params, *, dr
     with the paths of their leaves, wherever it is nested: into wrappers and out of them, into a longer chain, from one
     optimizer into groups (each has the moments of its parameters, and the count) and from groups into one. Two of one
     class keep their order. What `tx` has and the old one has not begins anew: a guard's counters, an average.
+
+    Encoded leaves (of `quantize_state`, `state_dtype`) are decoded, and encoded again where `tx` does so.
 
     What wrappers keep for themselves is left behind where `tx` has no such wrapper. So move out of an accumulation
     between two steps, and evaluate an average before.
@@ -42,9 +45,10 @@ def adopt(tx: GradientTransformation, old_state: OptState, params: Params, *, dr
     """
     if not isinstance(tx, GradientTransformation):
         raise TypeError(f"adopt takes a gradtx transformation, got {tx!r}")
-    leaves, structure = jax.tree.flatten(tx.init(params))
+    fresh = tx.init(params)
+    leaves, structure = jax.tree.flatten(decoded(fresh))
     places = [unit for unit in _units(structure.unflatten(range(len(leaves)))) if unit.leaves]
-    sources = [unit for unit in _units(old_state) if unit.leaves]
+    sources = [unit for unit in _units(decoded(old_state)) if unit.leaves]
     if sources and not any(unit.name for unit in sources) and any(unit.name for unit in places):
         raise TypeError(
             "adopt: old_state has no classes to tell its parts by. Restore it with a target, "
@@ -74,7 +78,7 @@ def adopt(tx: GradientTransformation, old_state: OptState, params: Params, *, dr
         # A state to be donated must not hold one buffer twice.
         leaves[i] = jnp.array(array, copy=True) if id(value) in seen else array
         seen.add(id(value))
-    return structure.unflatten(leaves)
+    return encoded_as(structure.unflatten(leaves), fresh)
 
 
 class _Unit(NamedTuple):

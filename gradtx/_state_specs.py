@@ -51,7 +51,8 @@ def state_specs(tx: Any, params: Params, specs: PyTree = None, *, mesh: AnyMesh 
     mesh = mesh_of(params) if mesh is None else mesh
     given = [known_spec(leaf) for leaf in leaves] if specs is None else leaf_specs("state_specs", specs, params)
     state, found = inferred(coerced, params, given, mesh)
-    for zero, part in zeros_inside(coerced, jax.tree.structure(state).unflatten(range(len(found)))):
+    numbers = jax.tree.structure(state).unflatten(range(len(found)))
+    for zero, part in zeros_inside(coerced, numbers) if any(zeros_inside(coerced, None)) else ():
         rule = zero._rule(mesh)
         if rule is not None:
             shapes = [np.shape(leaf) for leaf in leaves]
@@ -103,10 +104,23 @@ def _coerced(owner: str, tx: object) -> GradientTransformation:
 
 
 def zeros_inside(tx: GradientTransformation, state: OptState) -> Iterator[tuple[Any, OptState]]:
-    """Each `zero` in a transformation, outer ones first, with its state."""
+    """Each `zero` in a transformation, outer ones first, with its part of a state, or of a tree like it.
+
+    Raises:
+        ValueError: if one is inside of what keeps its state in another form.
+    """
     if hasattr(tx, "_rule"):
         yield tx, state
-    for _, inner, part in tx._inside(state):
+    try:
+        inside = tx._inside(state)
+    except Exception as error:
+        if not any(zeros_inside(tx, None)):
+            return
+        raise ValueError(
+            f"state_specs: the state of {type(tx).__name__} is in a form from which that of the zero inside cannot be "
+            f"told. Put zero outside: zero({type(tx).__name__}(...))"
+        ) from error
+    for _, inner, part in inside:
         yield from zeros_inside(inner, part)
 
 

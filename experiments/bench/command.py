@@ -18,6 +18,7 @@ from experiments.bench import (
     minimize,
     report,
     second_order,
+    sharded,
     step_report,
     sweep,
     train,
@@ -31,7 +32,7 @@ RESULTS = Path("results", "bench")
 FREE_BYTES = 10_000_000  # far more than any report
 ROUNDS: Mapping[str, int] = {
     "step": 21, "sweep": 7, "train": 15, "eager": 21, "minimize": 7, "second-order": 21, "learned": 21,
-    "wrappers": 9, "memory": 1, "codec": 1,
+    "wrappers": 9, "memory": 1, "codec": 1, "sharded": 1,
 }  # fmt: skip
 SMOKE_ROUNDS = 2
 OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -40,6 +41,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "minimize": ("only", "method"),
     "wrappers": ("only",),
     "codec": ("only",),
+    "sharded": ("topology",),
 }
 """Which lists are for which bench."""
 
@@ -57,6 +59,7 @@ def bench(
     only: tuple[str, ...] = (),
     method: tuple[minimize.Method, ...] = get_args(minimize.Method),
     rounds: int | None = None,
+    topology: str | None = None,
 ) -> None:
     """Measure gradtx beside optax, PyTorch and scipy, in turns in one process.
 
@@ -65,7 +68,7 @@ def bench(
             steps a second. `eager`: an update without jit. `minimize`: L-BFGS to convergence on 59 problems.
             `second-order`: a step of each second-order method. `learned`: a step of the learned optimizers.
             `wrappers`: a step of Adam in each wrapper. `memory`: bytes of state in each precision. `codec`:
-            training with the state in 8 bits.
+            training with the state in 8 bits. `sharded`: what eight devices hold and send, with and without `zero`.
         json: Where to write the results. By default, `results/bench/<name>.json`.
         smoke: Tiny sizes, to see that it runs. The numbers mean nothing.
         tree: Which trees, for `step`.
@@ -74,6 +77,7 @@ def bench(
             By default, all.
         method: Which methods, for `minimize`; where not all, without times.
         rounds: How many times each contender is timed.
+        topology: A TPU topology such as v5e:2x4 to compile for, for `sharded`. By default, the devices here.
     """
     if name not in ROUNDS:
         raise ExperimentError(f"unknown benchmark {name!r}; there are {', '.join(ROUNDS)}")
@@ -111,17 +115,18 @@ def bench(
             result = memory.memory(console, smoke=smoke)
         case "codec":
             result = codec.codec(console, smoke=smoke, only=only)
+        case "sharded":
+            devices.use(sharded.DEVICES)
+            result = sharded.sharded(console, smoke=smoke, topology=topology)
         case _:  # "learned"
             result = learned.learned(console, smoke=smoke, rounds=count)
     if smoke:
         result.notes.append("Smoke sizes: the numbers mean nothing.")
     report.show(result, console)
     with _writing(path):
-        report.save(
-            result,
-            path,
-            _command(name, smoke, count, {"tree": tree, "optimizer": optimizer, "only": only, "method": method}),
-        )
+        lists = {"tree": tree, "optimizer": optimizer, "only": only, "method": method}
+        lists["topology"] = (topology,) if topology else ()
+        report.save(result, path, _command(name, smoke, count, lists))
     console.print(f"Written to {path}")
 
 

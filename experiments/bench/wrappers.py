@@ -17,10 +17,10 @@ from rich.table import Table
 import gradtx
 from experiments.bench import trees
 from experiments.bench.goals import Goal, at_most
-from experiments.bench.program import Making, Program, Source, make
+from experiments.bench.program import Source, make
 from experiments.bench.report import Report, new_table, ratio_text, time_text
-from experiments.bench.step import step_run
-from experiments.bench.timing import Spread, interleave, paired
+from experiments.bench.step import Cost, step_run
+from experiments.bench.timing import interleave, paired
 
 RATE = 1e-3
 MAKING_ROUNDS = 3
@@ -39,16 +39,6 @@ class Contender:
     ours: Callable[[], Any]
     theirs: Callable[[], Any] | None = None
     extra: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """A step on one tree."""
-
-    time: Spread
-    state_bytes: int
-    making: Making
-    program: Program
 
 
 @dataclass(frozen=True)
@@ -81,7 +71,7 @@ def is_matrix(params: Any) -> Any:
 def wrappers() -> dict[str, Contender]:
     """Every wrapper that is measured."""
     two_groups = {gradtx.by_rank(2): adam(), "*": adam()}
-    labelled = {True: optax_adam(), False: optax_adam()}
+    labelled: Any = {True: optax_adam(), False: optax_adam()}
     return {
         "partition": Contender(lambda: gradtx.partition(two_groups), lambda: optax.partition(labelled, is_matrix)),
         "masked": Contender(

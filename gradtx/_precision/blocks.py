@@ -51,6 +51,18 @@ def tiles_of(shape: tuple[int, ...], scales: tuple[int, ...]) -> Tiles:
     return Tiles(axis, scales[axis], math.ceil(shape[axis] / scales[axis]))
 
 
+def size_for(shape: tuple[int, ...], scales: tuple[int, ...]) -> int:
+    """A size of which `tiles` makes blocks that have scales of this shape."""
+    blocks = tiles_of(shape, scales)
+    entries = blocks.length * math.prod(shape[blocks.axis + 1 :])
+
+    def made(size: int) -> tuple[int, ...]:
+        axis, count, _ = tiles(shape, size)
+        return (*shape[:axis], count, *[1] * (len(shape) - axis - 1))
+
+    return next(size for size in range(entries, 2 * entries + 1) if made(size) == scales)
+
+
 def split(array: jax.Array, into: Tiles) -> jax.Array:
     """The array with its axis as two, blocks and the indices in a block; zeros fill the last block."""
     axis, count, length = into

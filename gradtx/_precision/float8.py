@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._trees.precision import compute_dtype
-from .blocks import gathered, inside, join, shares, split, spread, tiles, tiles_of
+from .blocks import gathered, inside, join, shares, size_for, split, spread, tiles, tiles_of
 
 
 class Float8Blocks(NamedTuple):
@@ -24,6 +24,10 @@ class Float8Blocks(NamedTuple):
     def decode(self) -> jax.Array:
         """The leaf."""
         return decode(self.codes, self.scales)
+
+    def another(self, leaf: jax.Array) -> Float8Blocks:
+        """Another leaf in such blocks."""
+        return encode(leaf, self.codes.dtype, size_for(self.codes.shape, self.scales.shape))
 
 
 @partial(jax.jit, static_argnames=("dtype", "block_size"))

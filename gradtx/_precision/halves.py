@@ -20,6 +20,10 @@ class Rounded(NamedTuple):
         """The leaf."""
         return self.value.astype(jnp.float32)
 
+    def another(self, leaf: jax.Array) -> Rounded | RoundedDouble:
+        """Another leaf, rounded to nearest."""
+        return rounded(leaf, self.value.dtype)
+
 
 class RoundedDouble(NamedTuple):
     """A float64 leaf of state in fewer bits."""
@@ -30,6 +34,10 @@ class RoundedDouble(NamedTuple):
     def decode(self) -> jax.Array:
         """The leaf."""
         return self.value.astype(jnp.float64)
+
+    def another(self, leaf: jax.Array) -> Rounded | RoundedDouble:
+        """Another leaf, rounded to nearest."""
+        return rounded(leaf, self.value.dtype)
 
 
 class Bfloat16WithRest(NamedTuple):
@@ -43,6 +51,10 @@ class Bfloat16WithRest(NamedTuple):
     def decode(self) -> jax.Array:
         """The leaf."""
         return with_rest(self.high, self.rest)
+
+    def another(self, leaf: jax.Array) -> Bfloat16WithRest:
+        """Another leaf, encoded so."""
+        return encode_with_rest(leaf)
 
 
 @partial(jax.jit, static_argnames="dtype")

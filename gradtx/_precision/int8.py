@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from .._trees.precision import compute_dtype
-from .blocks import gathered, inside, join, shares, split, spread, tiles, tiles_of
+from .blocks import gathered, inside, join, shares, size_for, split, spread, tiles, tiles_of
 
 DECADES = 7
 """Of the map: 8 bits are a sign and 7 that the leading 1 can be in (Dettmers et al., 2022, section 2.2)."""
@@ -32,6 +32,10 @@ class Int8Blocks(NamedTuple):
     def decode(self) -> jax.Array:
         """The leaf."""
         return decode(self.codes, self.scales)
+
+    def another(self, leaf: jax.Array) -> Int8Blocks:
+        """Another leaf in such blocks."""
+        return encode(leaf, size_for(self.codes.shape, self.scales.shape))
 
 
 @partial(jax.jit, static_argnames="block_size")

@@ -29,6 +29,15 @@ def decoded(state: OptState) -> OptState:
     return jax.tree.map(lambda node: node.decode() if is_encoded(node) else node, state, is_leaf=is_encoded)
 
 
+def encoded_as(state: OptState, like: OptState) -> OptState:
+    """A state without encoded leaves, encoded in the places where `like` is."""
+    codes, structure = jax.tree.flatten(like, is_leaf=is_encoded)
+    leaves = jax.tree.leaves(state)
+    return structure.unflatten(
+        code.another(leaf) if is_encoded(code) else leaf for code, leaf in zip(codes, leaves, strict=True)
+    )
+
+
 def encoded(state: OptState, codecs: Sequence[Encode | None], old: tuple[OptState, OptState] | None = None) -> OptState:
     """The state with some leaves encoded.
 

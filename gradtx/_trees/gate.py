@@ -20,6 +20,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.extend.core import Literal, Var
+
+from .._types import PyTree
 
 
 class Gate:
@@ -42,7 +45,7 @@ class Gate:
         """Remember new and old leaves of the trees by their names: those of a state were selected."""
         self._done |= {id(new): (new, old) for name, new, old in leaves if is_state(name)}
 
-    def has_done(self, new: Any, old: Any) -> bool:
+    def has_done(self, new: object, old: object) -> bool:
         """Whether a kernel has selected between the two."""
         known = self._done.get(id(new))
         return known is not None and known[0] is new and known[1] is old
@@ -73,11 +76,11 @@ def gate_of(leaves: Sequence[Any]) -> Gate | None:
     return gate if gate is not None and gate.covers(leaves) else None
 
 
-def _program_of(leaf: Any) -> Any:
+def _program_of(leaf: object) -> object:
     return getattr(leaf, "_trace", None) if isinstance(leaf, Tracer) else None
 
 
-def evaluate(function: Callable[..., Any], arguments: Any, old: Sequence[Any], condition: jax.Array) -> Any:
+def evaluate(function: Callable[..., Any], arguments: PyTree, old: Sequence[Any], condition: jax.Array) -> Any:
     """`function(*arguments)`, each of whose results is `old` where the condition does not hold, from where it appears.
 
     Args:
@@ -94,11 +97,11 @@ def evaluate(function: Callable[..., Any], arguments: Any, old: Sequence[Any], c
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, closed.consts, strict=True))
     values |= zip(jaxpr.invars, jax.tree.leaves(arguments), strict=True)
 
-    def value(atom: Any) -> Any:
-        return atom.val if hasattr(atom, "val") else values[atom]
+    def value(atom: Var | Literal) -> Any:
+        return atom.val if isinstance(atom, Literal) else values[atom]
 
     # Selected where it is made, before other results read it, as an update reads the mean of gradients.
-    wanted = {atom: each for atom, each in zip(jaxpr.outvars, old, strict=True) if not hasattr(atom, "val")}
+    wanted = {atom: each for atom, each in zip(jaxpr.outvars, old, strict=True) if isinstance(atom, Var)}
     selected: dict[Any, Any] = {}
     for equation in jaxpr.eqns:
         bound: Any = equation.primitive.get_bind_params(equation.params)

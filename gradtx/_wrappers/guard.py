@@ -19,7 +19,7 @@ from .._objective import check_number
 from .._transforms.clip import global_norm
 from .._trees.checks import check_rank
 from .._trees.precision import scalar, step_dtype
-from .._types import Count, Number, OptState, Params, ScalarArray, Updates
+from .._types import Count, OptState, Params, ScalarArray, Updates
 from ._choose import Condition, all_finite, update_and_keep, where_tree, zero_unless
 from ._rolling import Window, empty_window, is_spike, rolled
 
@@ -156,7 +156,7 @@ def _rolled_if(condition: Condition, window: Window, latest: ScalarArray) -> Win
     return rolled(window, jnp.where(condition, latest, np.inf))
 
 
-def _at_least(count: Count, limit: Number) -> Condition:
+def _at_least(count: Count, limit: ArrayLike) -> Condition:
     dtype = jnp.result_type(float)
     return jnp.asarray(count).astype(dtype) >= jnp.asarray(limit).astype(dtype)
 

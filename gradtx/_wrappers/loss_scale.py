@@ -53,7 +53,7 @@ class dynamic_loss_scale(GradientTransformation):
     Extra arguments (`value`, `grad`) are handed on as they are: give them in their own unit, not scaled.
 
     State: the scale, float32 (float64 for 64-bit parameters), and two counts, beside the inner state.
-    Units: as the inner updates. Any scale gives the same steps but for rounding.
+    Units: as the inner updates. Any scale gives the same steps but for rounding, and derivatives take it for a constant.
 
     Args:
         inner: The transformation to feed.
@@ -82,7 +82,7 @@ class dynamic_loss_scale(GradientTransformation):
         check_rank("init_scale", self.init_scale)
         scale = jnp.asarray(scalar(self.init_scale, step_dtype(params)))
         # A copy: an array that is a hyperparameter is not the state's.
-        own = (jnp.array(scale, copy=True), jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32))
+        own = (jax.lax.stop_gradient(jnp.array(scale, copy=True)), jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32))
         return vary_with(DynamicLossScaleState(*own, self.inner.init(params)), params)
 
     def update(
@@ -110,7 +110,7 @@ class dynamic_loss_scale(GradientTransformation):
         larger, smaller = growth * state.scale, jnp.maximum(backoff * state.scale, least)
         larger = jnp.where(jnp.isfinite(larger), larger, state.scale)
         scale = jnp.where(is_finite, jnp.where(is_due, larger, state.scale), smaller)
-        return scale, jnp.where(is_due, jnp.zeros_like(count), count)
+        return jax.lax.stop_gradient(scale), jnp.where(is_due, jnp.zeros_like(count), count)
 
 
 def loss_scale(state: OptState) -> jax.Array:

@@ -122,6 +122,8 @@ class partition(GradientTransformation):
 
     def _positions(self, tree: PyTree) -> PyTree:
         """For each leaf, which of the groups it belongs to."""
+        if not jax.tree.leaves(tree):  # none: `optax.tree_map_params` has such a tree of its own
+            return tree
         if self.param_labels is None:
             return first_match("partition", self.groups, tree)
         given = self.param_labels

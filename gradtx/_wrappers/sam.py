@@ -166,7 +166,8 @@ class sam(GradientTransformation):
         )
 
     def _one_call(self, updates: Updates, state: SAMState, params: Params, **extra: object) -> tuple[Updates, SAMState]:
-        if "grad_fn" not in extra:
+        grad_fn = extra.get("grad_fn")
+        if not callable(grad_fn):
             raise TypeError(
                 "sam(opaque_mode=True) needs the extra argument `grad_fn`: "
                 "call tx.update(updates, state, params, grad_fn=lambda params, i: ...)"
@@ -178,7 +179,7 @@ class sam(GradientTransformation):
             perturbation = map_leaves(_climbed, {"perturbation": perturbation}, reads={"climb": climb})
             point = apply_updates(params, perturbation)
             # What has no gradient at the parameters is not to be touched.
-            grads = present(widen(extra["grad_fn"](point, i)), updates)
+            grads = present(widen(grad_fn(point, i)), updates)
         step, optimizer = self.optimizer.update(grads, state.optimizer_state, params, **extra)
         after = self.adv_optimizer.init(params) if self.reset_state else adversary
         return step, SAMState(jnp.zeros([], jnp.int32), optimizer, after, None)

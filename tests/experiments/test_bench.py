@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import compilation
-from experiments.bench import goals, minimize, program, timing, trees
+from experiments.bench import goals, minimize, program, sharded, timing, trees
 from experiments.bench.command import bench
 from experiments.bench.optimizers import OPTIMIZERS
 from experiments.bench.timing import Ratio, Spread
@@ -88,6 +88,42 @@ def test_wrappers_reports_a_row_for_each_tree(tmp_path, capsys):
         assert row["gradtx"]["state_bytes"] > row["bare"]["state_bytes"]
         assert row["gradtx"]["program"]["kernels"] > row["bare"]["program"]["kernels"]
     assert "observe" in shown
+
+
+def test_sharded_reports_an_eighth_of_the_state(tmp_path, capsys):
+    shown, report = run("sharded", tmp_path, capsys)
+    rows = {(row["mesh"], row["optimizer"]): row for row in report["rows"]}
+    for mesh in ("automatic", "explicit"):
+        whole, cut = rows[mesh, "adamw"], rows[mesh, "zero(adamw)"]
+        # What is left beside an eighth are three counts.
+        assert 8 * cut["state_bytes"] == pytest.approx(whole["state_bytes"], rel=1e-2)
+        assert whole["argument_bytes"] - cut["argument_bytes"] == whole["state_bytes"] - cut["state_bytes"]
+        assert set(whole["collectives"]) == {"all-reduce"}
+        # Updates of all parameters are gathered, and nothing twice; CPUs get no reduce-scatter from this compiler.
+        assert cut["collectives"]["all-gather"] == pytest.approx(whole["state_bytes"] / 2, rel=1e-2)
+    assert "zero(int8 adamw)" in shown
+
+
+def test_collectives_are_read_off_a_program():
+    text = """
+%all-reduce-scatter.4 (input: f32[64,8]) -> f32[8,8] {
+  %all-reduce.1 = f32[64,8]{1,0:T(8,128)} all-reduce(%input), channel_id=1, to_apply=%add
+}
+%piece.1 (a: f32[8,8]) -> f32[64,8] {
+  ROOT %all-gather.1 = f32[64,8]{1,0} all-gather(%a), channel_id=2, dimensions={0}
+}
+ENTRY %main (a: f32[8,8]) -> f32[64,8] {
+  %all-gather.2 = f32[64,8]{1,0} all-gather(%a), channel_id=2, dimensions={0}
+  %all-gather-start = (bf16[8]{0}, bf16[64]{0}) all-gather-start(%b), channel_id=3
+  %reduce-scatter.1 = f32[8]{0} reduce-scatter(%c), channel_id=4
+  %all-reduce.2 = (f32[16]{0}, f32[]) all-reduce(%d, %e), channel_id=5
+}
+"""
+    assert sharded.collectives(text) == {
+        "all-gather": 4 * 64 * 8 + 2 * 64,
+        "all-reduce": 4 * 17,
+        "reduce-scatter": 4 * 64 * 8 + 4 * 64,
+    }
 
 
 @pytest.mark.slow
