@@ -59,7 +59,7 @@ _GROUPS = {
         TransformInitFn TransformUpdateExtraArgsFn TransformUpdateFn""",
     "a state is what `tx.init(params)` returns; read its fields by name, or bring in optax's with "
     "`gradtx.interop.from_optax`": """
-        ApplyEvery GaLoreDimensionNumbers MuonDimensionNumbers WrappedSchedule""",
+        GaLoreDimensionNumbers MuonDimensionNumbers WrappedSchedule""",
 }
 _HINTS = {name: hint.format(name) for hint, names in _GROUPS.items() for name in names.split()} | {
     "nadam": "it is `gradtx.adam(..., nesterov=True)`",
@@ -75,7 +75,7 @@ _HINTS = {name: hint.format(name) for hint, names in _GROUPS.items() for name in
 def hint(name: str) -> str:
     """Say what to write instead of a name that gradtx does not have; empty where nothing is known."""
     is_state = name.endswith("State") and name != "State"
-    return _HINTS.get(name, _HINTS["ApplyEvery"] if is_state else "")
+    return _HINTS.get(name, _HINTS["WrappedSchedule"] if is_state else "")
 
 
 def __getattr__(name: str) -> Any:

@@ -53,7 +53,7 @@ class dynamic_loss_scale(GradientTransformation):
     Extra arguments (`value`, `grad`) are handed on as they are: give them in their own unit, not scaled.
 
     State: the scale, float32 (float64 for 64-bit parameters), and two counts, beside the inner state.
-    Units: as the inner updates. Any scale gives the same steps but for rounding, and derivatives take it for a constant.
+    Units: as the inner updates. Any scale gives the same steps but for rounding; derivatives take it for a constant.
 
     Args:
         inner: The transformation to feed.
