@@ -275,7 +275,7 @@ from ._transforms.per_example import DifferentiallyPrivateAggregateState as Diff
 from ._transforms.noise import AddNoiseState as AddNoiseState
 from ._transforms.normalize import ZeroNansState as ZeroNansState
 from ._wrappers.accumulate import MultiStepsState as MultiStepsState
-from ._transforms.apply_every import ApplyEveryState as ApplyEveryState
+from ._transforms.apply_every import ApplyEvery as ApplyEvery
 from ._wrappers.guard import GuardState as GuardState
 from ._wrappers.apply_if_finite import ApplyIfFiniteState as ApplyIfFiniteState
 from ._wrappers.loss_scale import DynamicLossScaleState as DynamicLossScaleState

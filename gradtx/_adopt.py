@@ -114,7 +114,7 @@ def _holds_states(name: str, value: Any) -> bool:
     return name.endswith(("_state", "_states")) or any(map(_is_state, [value, *(part for _, part in children(value))]))
 
 
-def _is_state(value: Any) -> bool:
+def _is_state(value: object) -> bool:
     return hasattr(value, "_fields") and type(value).__name__.endswith("State")
 
 
@@ -160,5 +160,5 @@ def _place(old: list[_Unit], new: list[_Unit], placed: dict[int, Any]) -> list[s
     return problems
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: object, b: object) -> bool:
     return bool(np.array_equal(np.asarray(a), np.asarray(b)))

@@ -67,7 +67,7 @@ _HINTS = {name: hint.format(name) for hint, names in _GROUPS.items() for name in
     "safe_int32_increment": "it is `gradtx.safe_increment`",
     "stateless_with_tree_map": "it is `gradtx.stateless`, with `jax.tree.map` inside",
     "MaskedNode": "what a mask (`gradtx.masked`) leaves out is `None` here",
-    "LookaheadParams": "not needed: `gradtx.lookahead` takes the parameters as they are, and has the slow ones in its state",
+    "LookaheadParams": "not needed: `gradtx.lookahead` takes plain parameters, and has the slow ones in its state",
     "momentum": "it is `gradtx.trace`, as in optax; the optimizer is `gradtx.sgd(learning_rate, momentum)`",
 }
 

@@ -42,7 +42,7 @@ def while_loop(goes_on: Callable[[T], Any], step: Callable[[T], T], start: T) ->
     return jax.lax.while_loop(goes_on, lambda now: _vary_as(step(now), start), start)
 
 
-def cond(condition: Any, then: Callable[..., T], otherwise: Callable[..., T], *operands: PyTree) -> T:
+def cond(condition: jax.Array, then: Callable[..., T], otherwise: Callable[..., T], *operands: PyTree) -> T:
     """`jax.lax.cond`, whose results are declared to vary as those of either branch do, and the condition."""
     if not inside_shard_map():
         return jax.lax.cond(condition, then, otherwise, *operands)

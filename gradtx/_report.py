@@ -28,7 +28,7 @@ def report(state: OptState) -> dict[str, jax.Array]:
     return {name: jnp.asarray(found[path]) for name, path in zip(shortest_names(list(found)), found, strict=True)}
 
 
-def _reported(state: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+def _reported(state: OptState, path: Path) -> Iterator[tuple[Path, Any]]:
     for name, value in state._report().items() if hasattr(state, "_report") else ():
         yield (*path, name), value
     if isinstance(state, dict):

@@ -21,7 +21,7 @@ Rule: TypeAlias = str | re.Pattern[str] | Callable[[Any], Any]
 class _OfLeaves:
     """A rule that looks at one leaf at a time."""
 
-    def holds(self, path: str, leaf: Any) -> bool:
+    def holds(self, path: str, leaf: PyTree) -> bool:
         """Whether it matches a leaf."""
         raise NotImplementedError
 
@@ -44,7 +44,7 @@ class by_rank(_OfLeaves, PyTreeNode):
 
     min_rank: int
 
-    def holds(self, path: str, leaf: Any) -> bool:
+    def holds(self, path: str, leaf: PyTree) -> bool:
         """Whether the leaf has so many axes."""
         return np.ndim(leaf) >= self.min_rank
 
@@ -80,7 +80,7 @@ class by_path(_OfLeaves, PyTreeNode):
                     f"{pattern!r}"
                 )
 
-    def holds(self, path: str, leaf: Any) -> bool:
+    def holds(self, path: str, leaf: PyTree) -> bool:
         """Whether one of the patterns matches the path."""
         return any(
             fnmatch.fnmatchcase(path, pattern) if isinstance(pattern, str) else pattern.search(path) is not None
@@ -105,7 +105,7 @@ class by_rule(_OfLeaves, PyTreeNode):
         if not callable(self.predicate):
             raise TypeError(f"by_rule takes a function (path, leaf) -> bool, got {self.predicate!r}")
 
-    def holds(self, path: str, leaf: Any) -> bool:
+    def holds(self, path: str, leaf: PyTree) -> bool:
         """Whether the function says so."""
         return bool(self.predicate(path, leaf))
 

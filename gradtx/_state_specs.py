@@ -201,7 +201,7 @@ def inferred(
         ) from None
 
 
-def _is_weak(leaf: Any) -> bool:
+def _is_weak(leaf: object) -> bool:
     return isinstance(leaf, (float, complex)) or bool(getattr(leaf, "weak_type", False))
 
 

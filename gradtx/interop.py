@@ -30,6 +30,14 @@ _SCHEDULED = (ScaleByLearningRateState, ScaleByScheduleState, AddDecayedWeightsS
 _KEEPS_MORE = ("LinesearchState", "LBFGSState")
 
 
+# What differentiates at params, in place of a method that does not.
+_INSTEAD = {
+    "nag": "Use gradtx.sgd(learning_rate, momentum, nesterov=True): it is Nesterov's method with the gradient at "
+    "params",
+    "sam": "Use gradtx.sam(..., opaque_mode=True): it makes the step in one call, with the extra argument grad_fn",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class _Init:
     """`tx.init`, equal where `tx` is: `jit` and `nnx` compare the functions of an optax pair."""
@@ -71,11 +79,12 @@ def as_optax(tx: GradientTransformation) -> optax.GradientTransformationExtraArg
 def _refuse_look_ahead(tx: GradientTransformation, owner: str, where: str) -> None:
     if not isinstance(tx, GradientTransformation):
         raise TypeError(f"{owner} takes a gradtx transformation, got {tx!r}")
-    if tx._defines("gradient_params"):
+    inside = tx._definer("gradient_params")
+    if inside:
+        instead = _INSTEAD.get(inside, "Use a loop of your own, which differentiates there")
         raise ValueError(
             f"{owner}: {tx!r} needs its gradient at tx.gradient_params(params, state). With {where} it would be "
-            "another method, silently. Use gradtx.sgd(learning_rate, momentum, nesterov=True): it is Nesterov's "
-            "method with the gradient at params"
+            f"another method, silently. {instead}"
         )
 
 
@@ -112,6 +121,7 @@ def from_optax(tx: GradientTransformation, restored: OptState, params: Params, *
     look_through = not any("hyperparams" in words for words in wanted)
     source = _leaves(restored, keep=not look_through)
 
+    source |= _gathered(wanted, source)
     missing = [words for words in wanted if words not in source]
     for words in missing:
         _refuse_what_keeps_more(places, source, words)
@@ -134,6 +144,18 @@ def from_optax(tx: GradientTransformation, restored: OptState, params: Params, *
 
 
 _HINT = "Is it the state of another optimizer, or are its stages in another order?"
+
+
+def _gathered(wanted: dict[Words, Any], source: dict[Words, Any]) -> dict[Words, Any]:
+    """What `MultiStepsState` has beyond optax's: it weighs every micro-batch alike, and `updated` can be told."""
+    found: dict[Words, Any] = {}
+    for *path, name in filter(None, wanted):
+        fields = {field: (*path, field) for field in ("mini_step", "gradient_step", "total_weight", "updated")}
+        is_one = set(fields.values()) <= wanted.keys() and fields["mini_step"] in source
+        if is_one and name in ("total_weight", "updated") and (*path, name) not in source:
+            mini, steps = (np.asarray(source[fields[field]]) for field in ("mini_step", "gradient_step"))
+            found[*path, name] = mini.astype(float) if name == "total_weight" else (mini == 0) & (steps > 0)
+    return found
 
 
 def _refuse_what_keeps_more(places: list[tuple[Words, Any]], source: dict[Words, Any], missing: Words) -> None:

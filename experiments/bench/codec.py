@@ -40,6 +40,10 @@ def methods() -> dict[str, Any]:
     return {EXACT: adam, "int8": gradtx.quantize_state(adam)}
 
 
+Stacked = Mapping[str, np.ndarray]
+"""Curves by name, of all seeds: (seeds, epochs)."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One run."""
@@ -66,7 +70,7 @@ def codec(console: Console, *, smoke: bool, only: tuple[str, ...]) -> Report:
     for name in chosen:
         exact = _curves(rows, name, EXACT)
         compared = {method: _curves(rows, name, method) for method in methods() if method != EXACT}
-        compared[OTHER_SEEDS] = Curves(*(np.roll(curve, 1, axis=0) for curve in exact))
+        compared[OTHER_SEEDS] = {what: np.roll(curve, 1, axis=0) for what, curve in exact.items()}
         tables.append(_table(name, exact, compared))
         goals += _goals(name, exact, compared)
     notes = [
@@ -89,26 +93,29 @@ def _runs(console: Console, name: str, model: Classifier, dataset: data.Dataset,
     return rows
 
 
-def _curves(rows: list[Row], network: str, method: str) -> Curves:
-    """Of all seeds, stacked."""
+def _curves(rows: list[Row], network: str, method: str) -> Stacked:
     found = [row for row in rows if (row.network, row.method) == (network, method)]
-    return Curves(*(np.asarray([getattr(row, field) for row in found]) for field in Curves._fields))
+    return {what: np.asarray([getattr(row, what) for row in found]) for what in Curves._fields}
 
 
-def _differences(curves: Any, exact: Any) -> list[Interval]:
+def _differences(curves: np.ndarray, exact: np.ndarray) -> list[Interval]:
     """After each epoch; all intervals hold together at 95 %."""
     return [paired(curves[:, epoch], exact[:, epoch], tests=exact.shape[1]) for epoch in range(exact.shape[1])]
 
 
-def _table(name: str, exact: Curves, compared: Mapping[str, Curves]) -> Table:
+def _all_differences(curves: Stacked, exact: Stacked) -> list[list[Interval]]:
+    """Of each curve."""
+    return [_differences(curves[what], exact[what]) for what in Curves._fields]
+
+
+def _table(name: str, exact: Stacked, compared: Mapping[str, Stacked]) -> Table:
     columns = ("train loss", "validation loss", "validation accuracy, %", "told apart")
     table = new_table(f"{name}: float32 after each epoch, and differences from it", "", *columns)
-    for epoch in range(exact.train_loss.shape[1]):
-        means = [curve[:, epoch].mean() for curve in exact]
+    for epoch in range(exact["train_loss"].shape[1]):
+        means = [exact[what][:, epoch].mean() for what in Curves._fields]
         table.add_row(f"float32, {epoch + 1}", f"{means[0]:.4f}", f"{means[1]:.4f}", f"{100 * means[2]:.2f}", "")
     for method, curves in compared.items():
-        triples = [_differences(*pair) for pair in zip(curves, exact, strict=True)]
-        for epoch, row in enumerate(zip(*triples, strict=True)):
+        for epoch, row in enumerate(zip(*_all_differences(curves, exact), strict=True)):
             apart = [of for of, one in zip(("train", "loss", "accuracy"), row, strict=True) if one.beyond(0)]
             texts = [_text(one, unit) for one, unit in zip(row, (1, 1, 100), strict=True)]
             table.add_row(f"{method}, {epoch + 1}", *texts, ", ".join(apart) or "no")
@@ -119,14 +126,14 @@ def _text(one: Interval, unit: float) -> str:
     return f"{unit * one.mean:+.4f} [{unit * one.low:+.4f}, {unit * one.high:+.4f}]"
 
 
-def _goals(name: str, exact: Curves, compared: Mapping[str, Curves]) -> list[Goal]:
+def _goals(name: str, exact: Stacked, compared: Mapping[str, Stacked]) -> list[Goal]:
     found = []
     for method in set(compared) - {OTHER_SEEDS}:
-        last = paired(compared[method].validation_accuracy[:, -1], exact.validation_accuracy[:, -1])
+        ours, theirs = (curves["validation_accuracy"][:, -1] for curves in (compared[method], exact))
+        last = paired(ours, theirs)
         far = max(abs(last.low), abs(last.high))
         claim = f"{name}, {method}: accuracy apart, far end of the interval"
         found.append(at_most(claim, MARGIN, {name: Ratio.exact(far)}))
-        pairs = zip(compared[method], exact, strict=True)
-        apart = sum(one.beyond(0) for pair in pairs for one in _differences(*pair))
+        apart = sum(one.beyond(0) for curve in _all_differences(compared[method], exact) for one in curve)
         found.append(at_most(f"{name}, {method}: points of curves told apart", 0, {name: Ratio.exact(float(apart))}))
     return found

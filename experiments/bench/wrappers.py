@@ -17,10 +17,10 @@ from rich.table import Table
 import gradtx
 from experiments.bench import trees
 from experiments.bench.goals import Goal, at_most
-from experiments.bench.program import Making, Program, Source, make
+from experiments.bench.program import Source, make
 from experiments.bench.report import Report, new_table, ratio_text, time_text
-from experiments.bench.step import step_run
-from experiments.bench.timing import Spread, interleave, paired
+from experiments.bench.step import Cost, step_run
+from experiments.bench.timing import interleave, paired
 
 RATE = 1e-3
 MAKING_ROUNDS = 3
@@ -39,16 +39,6 @@ class Contender:
     ours: Callable[[], Any]
     theirs: Callable[[], Any] | None = None
     extra: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """A step on one tree."""
-
-    time: Spread
-    state_bytes: int
-    making: Making
-    program: Program
 
 
 @dataclass(frozen=True)
@@ -73,9 +63,59 @@ def optax_adam() -> Any:
     return optax.adam(RATE)
 
 
+def is_matrix(params: Any) -> Any:
+    """A mask, and the labels of two groups, as optax takes them."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
 def wrappers() -> dict[str, Contender]:
     """Every wrapper that is measured."""
+    two_groups = {gradtx.by_rank(2): adam(), "*": adam()}
+    labelled: Any = {True: optax_adam(), False: optax_adam()}
     return {
+        "partition": Contender(lambda: gradtx.partition(two_groups), lambda: optax.partition(labelled, is_matrix)),
+        "masked": Contender(
+            lambda: gradtx.masked(adam(), gradtx.by_rank(2)), lambda: optax.masked(optax_adam(), is_matrix)
+        ),
+        "accumulate, every 1": Contender(
+            lambda: gradtx.accumulate(adam(), 1), lambda: optax.MultiSteps(optax_adam(), 1)
+        ),
+        "accumulate, every 4": Contender(
+            lambda: gradtx.accumulate(adam(), 4), lambda: optax.MultiSteps(optax_adam(), 4)
+        ),
+        "guard": Contender(lambda: gradtx.guard(adam()), lambda: optax.apply_if_finite(optax_adam(), 5)),
+        "guard, spikes": Contender(lambda: gradtx.guard(adam(), sigma=6.0), extra={"value": 1.0}),
+        "apply_if_finite": Contender(
+            lambda: gradtx.apply_if_finite(adam(), 5), lambda: optax.apply_if_finite(optax_adam(), 5)
+        ),
+        "dynamic_loss_scale": Contender(lambda: gradtx.dynamic_loss_scale(adam(), init_scale=1.0)),
+        "average": Contender(lambda: gradtx.average(adam(), 0.999)),
+        "polyak_average": Contender(lambda: gradtx.polyak_average(adam())),
+        "lookahead": Contender(lambda: gradtx.lookahead(adam(), 6, 0.5)),
+        "schedule_free": Contender(
+            lambda: gradtx.schedule_free(adam(), RATE), lambda: optax.contrib.schedule_free(optax_adam(), RATE)
+        ),
+        "cautious": Contender(lambda: gradtx.cautious(adam())),
+        "mechanize": Contender(lambda: gradtx.mechanize(adam()), lambda: optax.contrib.mechanize(optax_adam())),
+        "decay_weights": Contender(
+            lambda: gradtx.decay_weights(adam(), 0.1), lambda: optax.adamw(RATE, weight_decay=0.1)
+        ),
+        "clip_by_global_norm": Contender(
+            lambda: gradtx.chain(gradtx.clip_by_global_norm(1.0), adam()),
+            lambda: optax.chain(optax.clip_by_global_norm(1.0), optax_adam()),
+        ),
+        "adaptive_grad_clip": Contender(
+            lambda: gradtx.chain(gradtx.adaptive_grad_clip(0.01), adam()),
+            lambda: optax.chain(optax.adaptive_grad_clip(0.01), optax_adam()),
+        ),
+        "scale_by_trust_ratio": Contender(
+            lambda: gradtx.chain(adam(), gradtx.scale_by_trust_ratio()),
+            lambda: optax.chain(optax_adam(), optax.scale_by_trust_ratio()),
+        ),
+        "state_dtype, bfloat16 mu": Contender(
+            lambda: gradtx.state_dtype(adam(), {"*/mu": "bfloat16"}), lambda: optax.adam(RATE, mu_dtype="bfloat16")
+        ),
+        "quantize_state, int8": Contender(lambda: gradtx.quantize_state(adam())),
         "observe": Contender(lambda: gradtx.observe(adam())),
         "observe, every 10": Contender(lambda: gradtx.observe(adam(), every=10.0)),
     }

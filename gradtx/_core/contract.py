@@ -165,7 +165,7 @@ class GradientTransformation(PyTreeNode, _OptaxType):
             raise ValueError(f"{type(self).__name__}: {names} inside both define {method}; only one can")
         return getattr(defining[0][0], method)(params, defining[0][1]) if defining else params
 
-    def _scheduled(self, state: Any) -> list[tuple[Path, ArrayLike]]:
+    def _scheduled(self, state: OptState) -> list[tuple[Path, ArrayLike]]:
         """Every field that may be a schedule, with its path and its value at the next update."""
         reports: list[tuple[Path, ArrayLike]] = []
         if "count" in getattr(state, "_fields", ()):

@@ -21,8 +21,8 @@ def _apply_every(updates: Leaf, grad_acc: Leaf, is_first: ScalarArray, is_last: 
     return jnp.where(is_last > 0, grad_acc, 0), grad_acc
 
 
-class ApplyEveryState(NamedTuple):
-    """State of `apply_every`."""
+class ApplyEvery(NamedTuple):
+    """State of `apply_every`, by optax's name."""
 
     count: Count
     """Updates in the sum; 0 right after one was let through."""
@@ -48,16 +48,14 @@ class apply_every(GradientTransformation):
 
     k: OneOrMore = 1.0
 
-    def init(self, params: Params) -> ApplyEveryState:
-        return ApplyEveryState(jnp.zeros([], jnp.int32), zeros_like(params))
+    def init(self, params: Params) -> ApplyEvery:
+        return ApplyEvery(jnp.zeros([], jnp.int32), zeros_like(params))
 
-    def update(
-        self, updates: Updates, state: ApplyEveryState, params: Params | None = None
-    ) -> tuple[Updates, ApplyEveryState]:
+    def update(self, updates: Updates, state: ApplyEvery, params: Params | None = None) -> tuple[Updates, ApplyEvery]:
         dtype = step_dtype(updates)
         check_rank("k", self.k)
         count = safe_increment(state.count)
         is_last = count.astype(dtype) >= scalar(self.k, dtype)
         numbers = {"is_first": (jnp.asarray(state.count) == 0).astype(dtype), "is_last": is_last.astype(dtype)}
         updates, grad_acc = map_leaves(_apply_every, {"updates": updates, "grad_acc": state.grad_acc}, **numbers)
-        return updates, ApplyEveryState(jnp.where(is_last, jnp.zeros_like(count), count), grad_acc)
+        return updates, ApplyEvery(jnp.where(is_last, jnp.zeros_like(count), count), grad_acc)

@@ -8,32 +8,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .._core.contract import EmptyState, GradientTransformation, Stateless
-from .._core.fields import Convert, Positive
+from .._core.fields import Positive
 from .._maths import safe_divisor
 from .._trees.checks import check_real
 from .._trees.map import map_leaves
-from .._trees.norms import array_norm, axes_of, norms
-from .._types import Leaf, Params, PyTree, ScalarArray, Updates
-
-
-def _axes(value: Any) -> Any:
-    """One axis, or several, as a tuple."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        return value if value is None else (value,)
-    if not isinstance(value, (tuple, list)) or not all(type(i) is int for i in value):
-        raise TypeError(f"expected an axis, a tuple of axes, or None for all; got {value!r}")
-    return tuple(value)
-
-
-Axis: TypeAlias = Annotated[Any, "static", Convert(_axes)]
-"""An axis, a tuple of axes, or `None` for all."""
+from .._trees.norms import array_norm, norms, summed_axes
+from .._types import Leaf, Number, Params, PyTree, ScalarArray, Updates
+from .axes import Axes
 
 
 def _nonnegative(updates: Leaf, params: Leaf) -> Leaf:
@@ -42,12 +30,12 @@ def _nonnegative(updates: Leaf, params: Leaf) -> Leaf:
 
 
 @functools.lru_cache(maxsize=256)
-def _into_range(axis: tuple[int, ...] | None) -> Callable[..., Any]:
+def _into_range(axis: Axes) -> Callable[..., Any]:
     """The kernel for norms over some axes, which are static: one function for each choice of them."""
 
     def into_range(updates: Leaf, params: Leaf, low: ScalarArray, high: ScalarArray) -> Leaf:
         planned = params + updates
-        norm = array_norm(planned, axes_of(planned.ndim, axis))
+        norm = array_norm(planned, summed_axes(planned.ndim, axis))
         target = jnp.clip(norm, low, high)
         # A point that is where it may be keeps its step, without a rounding; one of norm 0 has no direction.
         projected = planned / safe_divisor(norm) * target
@@ -57,11 +45,11 @@ def _into_range(axis: tuple[int, ...] | None) -> Callable[..., Any]:
 
 
 @functools.lru_cache(maxsize=256)
-def _onto_sphere(axis: tuple[int, ...] | None) -> Callable[..., Any]:
+def _onto_sphere(axis: Axes) -> Callable[..., Any]:
     """The kernel for spheres whose radii are given, or are those of the parameters."""
 
     def onto_sphere(updates: Leaf, params: Leaf, radius: Leaf | None = None) -> Leaf:
-        planned, axes = params + updates, axes_of(params.ndim, axis)
+        planned, axes = params + updates, summed_axes(params.ndim, axis)
         size = array_norm(params, axes) if radius is None else radius.real
         norm = array_norm(planned, axes)
         projected = planned / safe_divisor(norm) * size
@@ -111,7 +99,7 @@ class max_norm(Stateless):
     """
 
     max_norm: Positive
-    axis: Axis = None
+    axis: Axes = None
 
     def update(self, updates: Updates, state: EmptyState, params: Params) -> tuple[Updates, EmptyState]:
         return _projected(updates, params, self.axis, 0.0, self.max_norm), state
@@ -134,7 +122,7 @@ class norm_floor(Stateless):
     """
 
     min_norm: Positive
-    axis: Axis = None
+    axis: Axes = None
 
     def update(self, updates: Updates, state: EmptyState, params: Params) -> tuple[Updates, EmptyState]:
         return _projected(updates, params, self.axis, self.min_norm, np.inf), state
@@ -158,13 +146,13 @@ class project_norm(Stateless):
     """
 
     norm: Positive
-    axis: Axis = None
+    axis: Axes = None
 
     def update(self, updates: Updates, state: EmptyState, params: Params) -> tuple[Updates, EmptyState]:
         return _projected(updates, params, self.axis, self.norm, self.norm), state
 
 
-def _projected(updates: Updates, params: Params, axis: Any, low: Any, high: Any) -> Updates:
+def _projected(updates: Updates, params: Params, axis: Axes, low: Number, high: Number) -> Updates:
     return map_leaves(_into_range(axis), {"updates": updates}, reads={"params": params}, low=low, high=high)
 
 
@@ -203,7 +191,7 @@ class hyperball(GradientTransformation):
     """
 
     radius: Literal["initial", "current"] = "initial"
-    axis: Axis = None
+    axis: Axes = None
 
     def init(self, params: Params) -> HyperballState:
         return HyperballState(norms(params, self.axis) if self.radius == "initial" else None)

@@ -2,7 +2,7 @@ r"""Less variance in the gradient, by what it was one step ago."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -75,7 +75,7 @@ class mars(GradientTransformation):
         self, updates: Updates, state: MarsState, params: Params | None = None, *, grad_prev: Updates | None = None
     ) -> tuple[Updates, MarsState]:
         trees, count = {"updates": updates, "grad": state.grad}, jnp.asarray(state.count)
-        numbers = {"b1": self.b1, "gamma": self.gamma, "max_norm": self.max_norm}
+        numbers: dict[str, Any] = {"b1": self.b1, "gamma": self.gamma, "max_norm": self.max_norm}
         if grad_prev is None:
             updates, grad = map_leaves(_approximate, trees, first=count == 0, **numbers)
         else:

@@ -64,6 +64,8 @@ def selected(mask: Any, params: Params) -> PyTree:
 
 def chosen(mask: Any, params: Params) -> PyTree:
     """As `selected`, where a mask may select nothing."""
+    if not jax.tree.leaves(params):  # nothing to choose from; `optax.tree_map_params` has such a tree of its own
+        return params
     given = _mask(mask(params)) if callable(mask) and not _is_tree(mask) else mask
     try:
         return jax.tree.map(lambda keep, part: jax.tree.map(lambda _: bool(keep), part), given, params)

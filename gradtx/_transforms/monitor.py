@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from .._core.contract import EmptyState, GradientTransformation
 from .._core.data import PyTreeNode, roots
@@ -96,7 +97,7 @@ class measure_with_ema(Measure):
         return ema(self.decay, self.debias, self.accumulator_dtype)
 
     def _measured(self, updates: Updates) -> PyTree:
-        def as_float(entry: Any) -> jax.Array:
+        def as_float(entry: ArrayLike) -> jax.Array:
             array = jnp.asarray(entry)
             inexact = jnp.issubdtype(array.dtype, jnp.inexact)
             return array if inexact else array.astype(jnp.result_type(float))

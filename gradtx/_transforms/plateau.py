@@ -85,9 +85,9 @@ class reduce_on_plateau(GradientTransformation):
 
     def init(self, params: Params) -> ReduceLROnPlateauState:
         dtype = step_dtype(params)
-        counts = (jnp.zeros([], jnp.int32) for _ in range(3))
         scale, best, mean = (jnp.full([], value, dtype) for value in (1.0, np.inf, 0.0))
-        return ReduceLROnPlateauState(scale, best, *counts, mean)
+        plateau, cooldown, count = (jnp.zeros([], jnp.int32) for _ in range(3))
+        return ReduceLROnPlateauState(scale, best, plateau, cooldown, count, mean)
 
     def update(
         self,

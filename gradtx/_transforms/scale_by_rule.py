@@ -19,7 +19,7 @@ from .._trees.checks import check_rank
 from .._trees.map import map_leaves, scaled
 from .._trees.precision import scalar, step_dtype
 from .._trees.select import merged, only
-from .._types import Count, Number, Params, PyTree, Updates
+from .._types import Count, Number, OptState, Params, PyTree, Updates
 
 Factor: TypeAlias = Annotated[ScalarOrSchedule, "data", Range("a finite number >= 0", low=0.0)]
 LayerDecay: TypeAlias = Annotated[Number, "data", Range("in (0, 1]", low=0.0, high=1.0, low_open=True, high_open=False)]
@@ -79,7 +79,7 @@ class scale_by_rule(GradientTransformation):
         groups = first_match("scale_by_rule", self.rules, updates if params is None else params)
         return _multiplied(updates, groups, factors), ScaleByRuleState(safe_increment(state.count))
 
-    def _scheduled(self, state: Any) -> list[tuple[Path, ArrayLike]]:
+    def _scheduled(self, state: OptState) -> list[tuple[Path, ArrayLike]]:
         dtype = jnp.result_type(float)
         return [((name,), value_at(name, factor, state.count, dtype)) for name, factor in self._items().items()]
 

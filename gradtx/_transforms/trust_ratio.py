@@ -19,8 +19,9 @@ def _trust(
     update_norm = jnp.maximum(array_norm(updates), min_norm)
     # A parameter of 0 could never leave it, and an update of 0 has no direction.
     has_ratio = (param_norm != 0) & (update_norm != 0)
-    ratio = trust_coefficient * param_norm / safe_divisor(update_norm + eps)
-    return jnp.where(has_ratio, ratio, 1) * updates
+    # The quotient of the norms alone may be no float, where the norms are.
+    direction = updates / safe_divisor(update_norm + eps)
+    return jnp.where(has_ratio, direction * (trust_coefficient * param_norm), updates)
 
 
 class scale_by_trust_ratio(Stateless):
@@ -47,5 +48,12 @@ class scale_by_trust_ratio(Stateless):
     eps: NonNegative = 0.0
 
     def update(self, updates: Updates, state: EmptyState, params: Params) -> tuple[Updates, EmptyState]:
-        numbers = {"min_norm": self.min_norm, "trust_coefficient": self.trust_coefficient, "eps": self.eps}
-        return map_leaves(_trust, {"updates": updates}, reads={"params": params}, **numbers), state
+        updates = map_leaves(
+            _trust,
+            {"updates": updates},
+            reads={"params": params},
+            min_norm=self.min_norm,
+            trust_coefficient=self.trust_coefficient,
+            eps=self.eps,
+        )
+        return updates, state

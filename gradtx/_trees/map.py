@@ -20,6 +20,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from .._types import Params, PyTree
 from .checks import Kind, aligned, check_rank, check_real, checked_leaves
+from .gate import evaluate, gate_of, is_state
 from .precision import compute_dtype, in_precision, kernel_dtype, real_dtype, scalar
 
 Kernel = Callable[..., Any]
@@ -89,7 +90,7 @@ def map_rows(
     kinds: list[tuple[Kind, ...]],
     optional: int,
     in_dtype: Callable[[np.dtype], dict[str, Any]],
-    structure: Any,
+    structure: jax.tree_util.PyTreeDef,
 ) -> list[tuple[Any, ...]]:
     """The first `width` leaves of each row as the kernel makes them; `in_dtype` gives its numbers in a real dtype.
 
@@ -104,17 +105,21 @@ def map_rows(
         dtype = kernel_dtype(*(each[1] for each in kind if each is not None))
         if dtype not in converted:
             converted[dtype] = in_dtype(dtype)
+        gate = gate_of([leaf for i in group for leaf in rows[i]])
+        condition = None if gate is None else gate.condition
         try:
             for indices in chunks(group):
                 if len(indices) == 1:
-                    new[indices[0]] = one(rows[indices[0]], converted[dtype])
+                    new[indices[0]] = one(rows[indices[0]], converted[dtype], condition)
                     continue
-                out = several([rows[i] for i in indices], converted[dtype])
+                out = several([rows[i] for i in indices], converted[dtype], condition)
                 for i, leaves in zip(indices, out, strict=True):
                     new[i] = leaves
         except _BecomesComplex as error:
             paths = jax.tree.leaves_with_path(structure.unflatten(range(structure.num_leaves)))
             raise TypeError(str(error).format(jax.tree_util.keystr(paths[group[0]][0]))) from None
+        if gate is not None:
+            gate.note_all(pair for i in group for pair in zip(names, new[i], rows[i], strict=False))
     return new
 
 
@@ -153,13 +158,19 @@ def _lifted(kernel: Kernel, names: tuple[str, ...], width: int, flags: Flags) ->
     """The kernel on one row of leaves, and on several at once, compiled."""
 
     @functools.wraps(kernel)
-    def kernel_on_leaves(leaves: tuple[Any, ...], scalars: dict[str, Any]) -> tuple[jax.Array, ...]:
+    def kernel_on_leaves(
+        leaves: tuple[Any, ...], scalars: dict[str, Any], condition: jax.Array | None
+    ) -> tuple[jax.Array, ...]:
         arrays = [jnp.asarray(leaf) for leaf in leaves]
         real = kernel_dtype(*(a.dtype for a in arrays))
         wide = {name: a.astype(in_precision(a.dtype, real)) for name, a in zip(names, arrays, strict=True)}
         # All have one precision now, so that the only promotion left is of a real scalar to a complex leaf.
         with jax.numpy_dtype_promotion("standard"):
-            out = kernel(**wide, **scalars, **dict(flags))
+            if condition is None:
+                out = kernel(**wide, **scalars, **dict(flags))
+            else:
+                old = [wide[name] if is_state(name) else None for name in names[:width]]
+                out = evaluate(lambda w, s: kernel(**w, **s, **dict(flags)), (wide, scalars), old, condition)
         out = out if width > 1 else (out,)
         expected = f"{kernel.__name__} must return a leaf for each of {', '.join(names[:width])}"
         if not isinstance(out, tuple) or len(out) != width:
@@ -176,8 +187,10 @@ def _lifted(kernel: Kernel, names: tuple[str, ...], width: int, flags: Flags) ->
     one = jax.jit(kernel_on_leaves, inline=True)
 
     @functools.wraps(kernel)
-    def several(rows: list[tuple[Any, ...]], scalars: dict[str, Any]) -> list[tuple[jax.Array, ...]]:
-        return [one(row, scalars) for row in rows]
+    def several(
+        rows: list[tuple[Any, ...]], scalars: dict[str, Any], condition: jax.Array | None
+    ) -> list[tuple[jax.Array, ...]]:
+        return [one(row, scalars, condition) for row in rows]
 
     return one, jax.jit(several)
 
@@ -202,7 +215,7 @@ def zeros_like(params: Params, dtype: DTypeLike | None = None, *, real: bool = F
         why = f"an accumulator of {np.dtype(dtype)} (`mu_dtype`, `accumulator_dtype`) has no imaginary part"
         check_real("zeros_like", "params", params, why)
 
-    def zero(leaf: Any) -> jax.Array:
+    def zero(leaf: PyTree) -> jax.Array:
         own = compute_dtype(jnp.result_type(leaf)) if dtype is None else np.dtype(dtype)
         return jnp.zeros_like(leaf, dtype=real_dtype(own) if real else own)
 
@@ -220,7 +233,7 @@ def copies_of(params: Params, dtype: DTypeLike | None = None) -> PyTree:
         TypeError: if a leaf is not floating or complex; its path is named.
     """
 
-    def copy(leaf: Any) -> jax.Array:
+    def copy(leaf: PyTree) -> jax.Array:
         own = np.dtype(jnp.result_type(leaf))
         kind = compute_dtype(own) if dtype is None else in_precision(own, np.dtype(dtype))
         # Always a copy: a state and parameters that share a buffer cannot both be donated.

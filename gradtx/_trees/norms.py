@@ -5,9 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from .._maths import abs_sq, safe_sqrt
-from .._types import Leaf, PyTree, RealLeaf
+from .._types import PyTree
 from .precision import compute_dtype, in_precision
 from .vectors import power_of_two_scale
 
@@ -23,19 +24,20 @@ def array_norm(x: jax.Array, axes: tuple[int, ...] | None = None) -> jax.Array:
     return size * safe_sqrt(jnp.sum(abs_sq(near_one), axis=axes, keepdims=keep))
 
 
-def axes_of(ndim: int, axis: tuple[int, ...] | None) -> tuple[int, ...] | None:
+def summed_axes(ndim: int, axis: int | tuple[int, ...] | None) -> tuple[int, ...] | None:
     """The axes to sum over, counted from the front; `None` for all, also where an array lacks one of them."""
-    if axis is None or any(not -ndim <= i < ndim for i in axis):
+    several = (axis,) if isinstance(axis, int) else axis
+    if several is None or any(not -ndim <= i < ndim for i in several):
         return None
-    return tuple(sorted({i % ndim for i in axis}))
+    return tuple(sorted({i % ndim for i in several}))
 
 
-def norms(tree: PyTree, axis: tuple[int, ...] | None = None) -> PyTree:
+def norms(tree: PyTree, axis: int | tuple[int, ...] | None = None) -> PyTree:
     """The norm of each leaf, in float32 for half precision; over `axis`, where it has those axes, as size 1."""
-    return jax.tree.map(lambda leaf: _norm_of(leaf, axes_of(jnp.ndim(leaf), axis)), tree)
+    return jax.tree.map(lambda leaf: _norm_of(leaf, summed_axes(jnp.ndim(leaf), axis)), tree)
 
 
-def _norm_of(leaf: Leaf, axes: tuple[int, ...] | None) -> RealLeaf:
+def _norm_of(leaf: ArrayLike, axes: tuple[int, ...] | None) -> jax.Array:
     dtype = np.dtype(jnp.result_type(leaf))
     wide = in_precision(dtype, compute_dtype(np.finfo(dtype).dtype)) if dtype.kind == "c" else compute_dtype(dtype)
     return _compiled_norm(jnp.asarray(leaf).astype(wide), axes)

@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from .._maths import safe_divisor, safe_sqrt
-from .._types import Leaf, Params, PyTree, ScalarArray
+from .._types import Leaf, Params, PyTree, RealLeaf, ScalarArray
 from .checks import aligned, checked_leaves
 from .map import Kernel, map_leaves, scaled, zeros_like
 from .precision import in_precision, kernel_dtype, step_dtype
@@ -111,7 +111,7 @@ def smallest_ratio(a: PyTree, b: PyTree) -> ScalarArray:
 
 
 @partial(jax.jit, inline=True)
-def power_of_two_scale(size: ScalarArray) -> ScalarArray:
+def power_of_two_scale(size: RealLeaf) -> RealLeaf:
     """The power of two nearest to a size, and 1 where that is 0 or not finite; a constant to derivatives.
 
     What is divided by it is about 1, and can be squared without leaving the range of floats. In float32 that is from

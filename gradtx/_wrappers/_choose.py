@@ -1,8 +1,8 @@
-"""Steps that are taken or not: one tree or another by a traced condition, and updates that run only when they are due.
+"""Steps that are taken or not, by a traced condition.
 
-Where nearly every step is taken, both outcomes are computed and the right one is selected: `where_tree` fuses with the
-update that it follows, which reads the old state anyway. Where most are not, `update_if` branches, so that what is not
-due is not computed; under `vmap` a branch becomes a selection.
+Where nearly every step is taken, `update_and_keep` computes it and selects: the old state is read anyway, and written
+in place. Where most are not, `update_if` branches, so that what is not due is not computed; under `vmap` a branch
+becomes a selection.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Inexact
 
 from .._core.contract import GradientTransformation
 from .._manual_axes import cond
+from .._trees.gate import Gate, gated
 from .._trees.map import chunks
 from .._trees.precision import cast_like
 from .._types import OptState, Params, PyTree, Updates
@@ -25,10 +26,25 @@ from .._types import OptState, Params, PyTree, Updates
 Condition = Bool[Array, ""]
 
 
-def where_tree(condition: Condition, then: PyTree, otherwise: PyTree) -> PyTree:
+def update_and_keep(
+    condition: Condition,
+    inner: GradientTransformation,
+    updates: Updates,
+    inner_state: OptState,
+    params: Params | None,
+    extra: dict[str, Any],
+) -> tuple[Updates, OptState]:
+    """The inner update and state where the condition holds; else zeros, and the state as it is, to the bit."""
+    with gated(condition) as gate:
+        new, state = inner.update(zero_unless(condition, updates), inner_state, params, **extra)
+    return zero_unless(condition, new), where_tree(condition, state, inner_state, gate)
+
+
+def where_tree(condition: Condition, then: PyTree, otherwise: PyTree, gate: Gate | None = None) -> PyTree:
     """`then` where the condition holds, else `otherwise`, whole and to the bit; in the dtypes of `otherwise`.
 
-    Random keys and integers, too. Leaves of one type are selected a few in a call, as in `map_leaves`.
+    Random keys and integers, too. Leaves of one type are selected a few in a call, as in `map_leaves`. Those for which
+    kernels have selected already (`gate`) are taken as they are.
     """
     new, structure = jax.tree.flatten(then)
     old, expected = jax.tree.flatten(otherwise)
@@ -36,6 +52,8 @@ def where_tree(condition: Condition, then: PyTree, otherwise: PyTree) -> PyTree:
         raise TypeError(f"the structure of a state changes: {expected} becomes {structure}")
     groups: dict[Any, list[int]] = {}
     for i, (x, y) in enumerate(zip(new, old, strict=True)):
+        if gate is not None and gate.has_done(x, y):
+            continue
         groups.setdefault((jax.typeof(x), jax.typeof(y)), []).append(i)
     for group in groups.values():
         for indices in chunks(group):
@@ -53,6 +71,15 @@ def _select(condition: Condition, new: list[jax.Array], old: list[jax.Array]) ->
 def zero_tree(updates: Updates) -> Updates:
     """Zeros like the updates, whatever is in them."""
     return jax.tree.map(jnp.zeros_like, updates)
+
+
+def zero_unless(condition: Condition, updates: Updates) -> Updates:
+    """The updates where the condition holds, else zeros.
+
+    In front of an inner update, too: what is computed of a NaN and not selected makes NaN of derivatives, since 0 times
+    NaN is NaN (https://docs.jax.dev/en/latest/faq.html#gradients-contain-nan-where-using-where).
+    """
+    return where_tree(condition, updates, zero_tree(updates))
 
 
 def all_finite(tree: PyTree) -> Condition:

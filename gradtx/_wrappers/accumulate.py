@@ -157,7 +157,7 @@ class accumulate(GradientTransformation):
         *,
         flush: ArrayLike = False,
         weight: ArrayLike | None = None,
-        **extra: Any,
+        **extra: object,
     ) -> tuple[Updates, MultiStepsState]:
         is_simple = self.should_skip_update_fn is None and (self.use_grad_mean or weight is None)
         if isinstance(self.every, float) and self.every <= 1 and is_simple:
@@ -215,10 +215,10 @@ class accumulate(GradientTransformation):
         is_skipped, kept = self._answer(updates, state.gradient_step, params)
         return is_skipped, cast_like(kept, state.skip_state)
 
-    def _inside(self, state: Any) -> list[tuple[Path, GradientTransformation, Any]]:
+    def _inside(self, state: OptState) -> list[tuple[Path, GradientTransformation, Any]]:
         return [(("inner",), self.inner, None if state is None else state.inner_opt_state)]
 
-    def _scheduled(self, state: Any) -> list[tuple[Path, ArrayLike]]:
+    def _scheduled(self, state: OptState) -> list[tuple[Path, ArrayLike]]:
         every = value_at("every", self.every, state.gradient_step, state.total_weight.dtype)
         return [(("every",), every), *super()._scheduled(state)]
 

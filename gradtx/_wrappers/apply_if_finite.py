@@ -2,7 +2,7 @@ r"""Ignore gradients that are not finite, a number of times."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from .._maths import safe_increment
 from .._trees.checks import check_rank
 from .._trees.precision import scalar
 from .._types import Count, OptState, Params, Updates
-from ._choose import all_finite, where_tree, zero_tree
+from ._choose import all_finite, update_and_keep
 
 
 class ApplyIfFiniteState(NamedTuple):
@@ -63,18 +63,18 @@ class apply_if_finite(GradientTransformation):
         return vary_with(ApplyIfFiniteState(in_a_row, jnp.ones([], bool), total, self.inner.init(params)), params)
 
     def update(
-        self, updates: Updates, state: ApplyIfFiniteState, params: Params | None = None, **extra: Any
+        self, updates: Updates, state: ApplyIfFiniteState, params: Params | None = None, **extra: object
     ) -> tuple[Updates, ApplyIfFiniteState]:
-        new, inner_state = self.inner.update(updates, state.inner_state, params, **extra)
         dtype = jnp.result_type(float)
         check_rank("max_consecutive_errors", self.max_consecutive_errors)
         is_finite = all_finite(updates)
         count = jnp.where(is_finite, jnp.zeros_like(state.notfinite_count), safe_increment(state.notfinite_count))
         gives_up = count.astype(dtype) > scalar(self.max_consecutive_errors, dtype)
         is_taken = is_finite | gives_up
-        return where_tree(is_taken, new, zero_tree(new)), ApplyIfFiniteState(
+        new, inner_state = update_and_keep(is_taken, self.inner, updates, state.inner_state, params, extra)
+        return new, ApplyIfFiniteState(
             jnp.where(gives_up, jnp.zeros_like(count), count),
             is_finite,
             jnp.where(is_finite, state.total_notfinite, safe_increment(state.total_notfinite)),
-            where_tree(is_taken, inner_state, state.inner_state),
+            inner_state,
         )

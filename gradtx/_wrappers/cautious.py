@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from .._core.contract import GradientTransformation, Recipe, _Functions, refuse_changed_step
@@ -16,14 +17,20 @@ LEAST_SHARE = 1e-3
 """The least share of entries that the rest is divided by, as in https://github.com/kyleliang919/C-Optim."""
 
 
+def _agree(updates: Leaf, grads: Leaf) -> jax.Array:
+    """Where the product is positive: by signs, since one of small numbers may be 0."""
+    if jnp.iscomplexobj(updates):
+        # Signs are directions in the plane.
+        return jnp.real(jnp.conj(jnp.sign(grads)) * jnp.sign(updates)) > 0
+    return ((updates > 0) & (grads > 0)) | ((updates < 0) & (grads < 0))
+
+
 def _masked(updates: Leaf, grads: Leaf, *, descends: bool, normalization: str) -> Leaf:
-    # By their signs, since a product of small numbers may be 0. For complex numbers these are directions in the plane.
-    along = jnp.real(jnp.conj(jnp.sign(grads)) * jnp.sign(updates))
-    keep = (along < 0) if descends else (along > 0)
+    keep = _agree(-updates if descends else updates, grads)
     kept = jnp.where(keep, updates, 0)
     if normalization == "none" or updates.size == 0:
         return kept
-    number = jnp.sum(keep, dtype=along.dtype)
+    number = jnp.sum(keep, dtype=updates.real.dtype)
     if normalization == "mean":
         return kept / jnp.maximum(number / updates.size, LEAST_SHARE)
     return kept * (updates.size / (number + 1))
@@ -97,7 +104,8 @@ def _turns(tx: GradientTransformation) -> tuple[int, list[GradientTransformation
     """How many stages turn updates against the gradient, and which of them do not say."""
     own = {field.name for field in layout(type(tx)).fields}
     turns = "learning_rate" in own and not isinstance(tx, Recipe) and getattr(tx, "flip_sign", True)
-    flips, foreign = int(turns), [tx] if isinstance(tx, _Functions) else []
+    flips = int(turns)
+    foreign: list[GradientTransformation] = [tx] if isinstance(tx, _Functions) else []
     for _, part, _ in tx._inside(None):
         more, others = _turns(part)
         flips, foreign = flips + more, foreign + others

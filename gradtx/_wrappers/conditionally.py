@@ -59,7 +59,7 @@ class conditionally_transform(GradientTransformation):
         return ConditionallyTransformState(self.inner.init(params), jnp.zeros([], jnp.int32))
 
     def update(
-        self, updates: Updates, state: ConditionallyTransformState, params: Params | None = None, **extra: Any
+        self, updates: Updates, state: ConditionallyTransformState, params: Params | None = None, **extra: object
     ) -> tuple[Updates, ConditionallyTransformState]:
         holds = _asked("conditionally_transform", self.should_transform_fn, self.forward_extra_args, state.step, extra)
         updates, inner_state = update_if(
@@ -92,7 +92,7 @@ class conditionally_mask(GradientTransformation):
         return ConditionallyMaskState(jnp.zeros([], jnp.int32), self.inner.init(params))
 
     def update(
-        self, updates: Updates, state: ConditionallyMaskState, params: Params | None = None, **extra: Any
+        self, updates: Updates, state: ConditionallyMaskState, params: Params | None = None, **extra: object
     ) -> tuple[Updates, ConditionallyMaskState]:
         holds = _asked("conditionally_mask", self.should_transform_fn, self.forward_extra_args, state.step, extra)
         updates, inner_state = update_if(

@@ -3,7 +3,7 @@ r"""Leave out steps that would do harm: gradients that are not finite, and spike
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from .._transforms.clip import global_norm
 from .._trees.checks import check_rank
 from .._trees.precision import scalar, step_dtype
 from .._types import Count, OptState, Params, ScalarArray, Updates
-from ._choose import Condition, all_finite, where_tree, zero_tree
+from ._choose import Condition, all_finite, update_and_keep, where_tree, zero_unless
 from ._rolling import Window, empty_window, is_spike, rolled
 
 WINDOW, SIGMA = 128, 6.0
@@ -97,8 +97,9 @@ class guard(GradientTransformation):
     def init(self, params: Params) -> GuardState:
         dtype = step_dtype(params)
         losses, norms = (None if self.sigma is None else empty_window(self.window, dtype) for _ in range(2))
-        counts = (jnp.zeros([], jnp.int32) for _ in range(3))
-        return vary_with(GuardState(*counts, jnp.zeros([], bool), losses, norms, self.inner.init(params)), params)
+        in_a_row, notfinite, spikes = (jnp.zeros([], jnp.int32) for _ in range(3))
+        is_stuck, inner_state = jnp.zeros([], bool), self.inner.init(params)
+        return vary_with(GuardState(in_a_row, notfinite, spikes, is_stuck, losses, norms, inner_state), params)
 
     def update(
         self,
@@ -107,26 +108,28 @@ class guard(GradientTransformation):
         params: Params | None = None,
         *,
         value: ArrayLike | None = None,
-        **extra: Any,
+        **extra: object,
     ) -> tuple[Updates, GuardState]:
         if value is not None:
             check_number("guard: `value`", value)
             extra = {**extra, "value": value}
-        new, inner_state = self.inner.update(updates, state.inner_state, params, **extra)
         is_finite, is_spiking, windows = self._judged(updates, state, value)
-        if self.check_updates:
-            is_finite = is_finite & all_finite(new)
         limit = np.inf if self.max_consecutive is None else self.max_consecutive
         check_rank("max_consecutive", limit)
         is_taken = is_finite & (~is_spiking | _at_least(state.skipped_in_a_row, limit))
+        new, inner_state = update_and_keep(is_taken, self.inner, updates, state.inner_state, params, extra)
+        if self.check_updates:
+            stays_finite = all_finite(new)
+            is_finite, is_taken = is_finite & stays_finite, is_taken & stays_finite
+            new, inner_state = zero_unless(is_taken, new), where_tree(is_taken, inner_state, state.inner_state)
         skipped = jnp.where(is_taken, jnp.zeros_like(state.skipped_in_a_row), safe_increment(state.skipped_in_a_row))
-        return where_tree(is_taken, new, zero_tree(new)), GuardState(
+        return new, GuardState(
             skipped,
             counted(state.total_notfinite, ~is_finite),
             counted(state.total_spikes, is_finite & ~is_taken),
             _at_least(skipped, limit),
             *windows,
-            inner_state=where_tree(is_taken, inner_state, state.inner_state),
+            inner_state=inner_state,
         )
 
     def _judged(
@@ -138,7 +141,7 @@ class guard(GradientTransformation):
             return all_finite(updates) & loss_is_finite, jnp.zeros([], bool), (state.losses, state.norms)
         check_rank("sigma", self.sigma)
         norm = global_norm(updates).astype(state.norms.dtype)
-        loss = None if value is None else scalar(value, state.losses.dtype)
+        loss = None if value is None else jnp.asarray(scalar(value, state.losses.dtype))
         # A norm that is finite says so of all entries: one look at the gradient serves for both.
         is_finite = jnp.isfinite(norm) & loss_is_finite
         is_spiking = is_spike(state.norms, norm, self.sigma)
@@ -153,7 +156,7 @@ def _rolled_if(condition: Condition, window: Window, latest: ScalarArray) -> Win
     return rolled(window, jnp.where(condition, latest, np.inf))
 
 
-def _at_least(count: Count, limit: Any) -> Condition:
+def _at_least(count: Count, limit: ArrayLike) -> Condition:
     dtype = jnp.result_type(float)
     return jnp.asarray(count).astype(dtype) >= jnp.asarray(limit).astype(dtype)
 

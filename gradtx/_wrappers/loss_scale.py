@@ -2,7 +2,7 @@ r"""Dynamic loss scaling: gradients in half precision that neither vanish nor ov
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from .._trees.checks import check_rank
 from .._trees.map import map_leaves, scaled
 from .._trees.precision import cast_like, scalar, step_dtype, widen
 from .._types import Count, Number, OptState, Params, ScalarArray, Updates
-from ._choose import all_finite, where_tree, zero_tree
+from ._choose import all_finite, update_and_keep
 from .guard import counted
 
 Shrinkage: TypeAlias = Annotated[Number, "data", Range("in (0, 1]", low=0.0, low_open=True, high=1.0, high_open=False)]
@@ -53,7 +53,7 @@ class dynamic_loss_scale(GradientTransformation):
     Extra arguments (`value`, `grad`) are handed on as they are: give them in their own unit, not scaled.
 
     State: the scale, float32 (float64 for 64-bit parameters), and two counts, beside the inner state.
-    Units: as the inner updates. Any scale gives the same steps but for rounding.
+    Units: as the inner updates. Any scale gives the same steps but for rounding, and derivatives take it for a constant.
 
     Args:
         inner: The transformation to feed.
@@ -82,22 +82,21 @@ class dynamic_loss_scale(GradientTransformation):
         check_rank("init_scale", self.init_scale)
         scale = jnp.asarray(scalar(self.init_scale, step_dtype(params)))
         # A copy: an array that is a hyperparameter is not the state's.
-        own = (jnp.array(scale, copy=True), jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32))
+        own = (jax.lax.stop_gradient(jnp.array(scale, copy=True)), jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32))
         return vary_with(DynamicLossScaleState(*own, self.inner.init(params)), params)
 
     def update(
-        self, updates: Updates, state: DynamicLossScaleState, params: Params | None = None, **extra: Any
+        self, updates: Updates, state: DynamicLossScaleState, params: Params | None = None, **extra: object
     ) -> tuple[Updates, DynamicLossScaleState]:
-        true = map_leaves(scaled, {"updates": widen(updates)}, factor=1 / state.scale)
-        new, inner_state = self.inner.update(true, state.inner_state, params, **extra)
         is_finite = all_finite(updates)
+        unscaled = map_leaves(scaled, {"updates": widen(updates)}, factor=1 / state.scale)
+        new, inner_state = update_and_keep(is_finite, self.inner, unscaled, state.inner_state, params, extra)
         scale, count = self._adapted(state, is_finite)
-        new = cast_like(new, updates)
-        return where_tree(is_finite, new, zero_tree(new)), DynamicLossScaleState(
+        return cast_like(new, updates), DynamicLossScaleState(
             scale,
             count,
             counted(state.total_notfinite, ~is_finite),
-            where_tree(is_finite, inner_state, state.inner_state),
+            inner_state,
         )
 
     def _adapted(self, state: DynamicLossScaleState, is_finite: jax.Array) -> tuple[ScalarArray, Count]:
@@ -111,7 +110,7 @@ class dynamic_loss_scale(GradientTransformation):
         larger, smaller = growth * state.scale, jnp.maximum(backoff * state.scale, least)
         larger = jnp.where(jnp.isfinite(larger), larger, state.scale)
         scale = jnp.where(is_finite, jnp.where(is_due, larger, state.scale), smaller)
-        return scale, jnp.where(is_due, jnp.zeros_like(count), count)
+        return jax.lax.stop_gradient(scale), jnp.where(is_due, jnp.zeros_like(count), count)
 
 
 def loss_scale(state: OptState) -> jax.Array:

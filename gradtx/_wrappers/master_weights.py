@@ -112,7 +112,7 @@ class master_weights(GradientTransformation):
         """The parameters as what is inside sees them."""
         return [leaf if master is None else _whole(leaf, master) for leaf, master in zip(leaves, masters, strict=True)]
 
-    def _delegate(self, method: str, params: Params, state: Any) -> Params:
+    def _delegate(self, method: str, params: Params, state: OptState) -> Params:
         if not self.inner._defines(method):
             return params
         leaves, structure = jax.tree.flatten(params, is_leaf=is_none)

@@ -16,7 +16,7 @@ from .._transforms.clip import global_norm
 from .._trees.checks import check_rank
 from .._trees.map import copies_of, map_leaves
 from .._trees.precision import restore, scalar, step_dtype, widen
-from .._trees.vectors import present, tree_vdot
+from .._trees.vectors import present, tree_sub, tree_vdot
 from .._types import Count, Leaf, OptState, Params, ScalarArray, Updates
 
 Scales = Float[Array, "num_betas"]
@@ -28,18 +28,10 @@ def _begin(updates: Leaf, x0: Leaf, params: Leaf, first: ScalarArray) -> tuple[L
     return updates, jnp.where(first > 0, params, x0)
 
 
-def _decayed(updates: Leaf, params: Leaf, decay: ScalarArray) -> Leaf:
-    return updates + decay * params
-
-
-def _travelled(x0: Leaf, params: Leaf, divisor: ScalarArray) -> Leaf:
-    """The sum of the inner steps, downwards, as the parameters tell it."""
-    return (x0 - params) / divisor
-
-
-def _scaled(updates: Leaf, x0: Leaf, params: Leaf, travelled: Leaf, s: ScalarArray) -> Leaf:
+def _scaled(updates: Leaf, x0: Leaf, params: Leaf, old: ScalarArray, new: ScalarArray) -> Leaf:
     # The first difference comes first: a step that is short beside the parameters would lose its digits in them.
-    return (x0 - params) - s * (travelled - updates)
+    moved = x0 - params
+    return moved - new * (moved / old - updates)
 
 
 class MechanicState(NamedTuple):
@@ -70,7 +62,8 @@ class mechanize(GradientTransformation):
     $$\theta_t = \theta_0 + s_t \textstyle\sum_{i \le t} u_i$$
 
     with u the steps of `base_optimizer`, of a learning rate or schedule whose peak is 1, and s a sum of scales, each
-    from a tuner with another decay (0.9, 0.99, ...). In a chain it comes last.
+    from a tuner with another decay (0.9, 0.99, ...). The sum is read from the parameters: first steps, of `s_init`
+    times a learning rate, that are lost in the parameters' rounding are never lengthened. In a chain it comes last.
 
     State: `x0`, like `params` (float32 for half precision): one copy; `num_betas` times four numbers, `count`, and that
     of `base_optimizer`. Needs `params`. `gradtx.report` has the scale.
@@ -119,14 +112,14 @@ class mechanize(GradientTransformation):
         first = jnp.asarray(state.count) == 0
         _, x0 = map_leaves(_begin, {"updates": wide, "x0": state.x0}, reads={"params": params}, first=first)
         # What has no gradient takes no part.
-        start, here = present(x0, wide), present(params, wide)
-        s = jnp.sum(state.s)
+        here, s = present(params, wide), jnp.sum(state.s)
+        moved, old = tree_sub(present(x0, wide), here), s + numbers["eps"]
         decay = numbers["weight_decay"] * s * global_norm(wide) / (global_norm(here) + numbers["eps"])
-        seen = map_leaves(_decayed, {"updates": wide}, reads={"params": params}, decay=decay)
-        travelled = map_leaves(_travelled, {"x0": start}, reads={"params": here}, divisor=s + numbers["eps"])
-        new = _tuned(state._replace(base_optimizer_state=(), x0=()), tree_vdot(seen, travelled).astype(dtype), numbers)
-        reads = {"x0": x0, "params": params, "travelled": travelled}
-        step = map_leaves(_scaled, {"updates": step}, reads=reads, s=jnp.sum(new.s))
+        # The gradient with its decay, along the sum of the inner steps as the parameters tell it.
+        h = (tree_vdot(wide, moved) + decay * tree_vdot(here, moved)) / old
+        new = _tuned(state._replace(base_optimizer_state=(), x0=()), h.astype(dtype), numbers)
+        reads = {"x0": x0, "params": params}
+        step = map_leaves(_scaled, {"updates": step}, reads=reads, old=old, new=jnp.sum(new.s))
         return restore(step, updates), new._replace(base_optimizer_state=inner_state, x0=x0)
 
 

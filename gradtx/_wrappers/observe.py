@@ -18,7 +18,7 @@ from .._maths import abs_sq, safe_divisor, safe_increment, safe_sqrt
 from .._rules import Rule, as_rule, first_match
 from .._trees.checks import aligned
 from .._trees.precision import in_precision, step_dtype
-from .._types import Count, OptState, Params, Updates
+from .._types import Count, Number, OptState, Params, Updates
 
 _NOBODY = -1
 """The group of parameters that are in none."""
@@ -110,7 +110,7 @@ def _measure(before: Measured, rows: tuple[Any, ...], groups: tuple[int, ...], h
         grad, update, param = safe_sqrt(sum(some, start=jnp.zeros([3], dtype)))
         return Norms(grad, update, param if has_params else jnp.full([], np.nan, dtype))
 
-    def counted(count: Any, happened: jax.Array) -> Any:
+    def counted(count: Count | None, happened: jax.Array) -> Any:
         return None if count is None else jnp.where(happened, safe_increment(count), count)
 
     total = norms(sums)
@@ -130,7 +130,7 @@ def _measure(before: Measured, rows: tuple[Any, ...], groups: tuple[int, ...], h
 
 @functools.partial(jax.jit, static_argnames=("groups", "has_params"))
 def _measure_if_due(
-    count: Any, every: Any, before: Measured, rows: tuple[Any, ...], groups: tuple[int, ...], has_params: bool
+    count: Count, every: Number, before: Measured, rows: tuple[Any, ...], groups: tuple[int, ...], has_params: bool
 ) -> Measured:
     every = jnp.maximum(jnp.round(jnp.asarray(every)), 1)
     due = jnp.asarray(count).astype(every.dtype) % every == 0
@@ -175,7 +175,7 @@ class observe(GradientTransformation):
     group_names: tuple[str, ...]
     group_rules: Annotated[tuple[Any, ...], "static"]
 
-    def __init__(self, inner: object, every: Any = 1.0, groups: Mapping[str, Rule] | None = None) -> None:
+    def __init__(self, inner: object, every: Number = 1.0, groups: Mapping[str, Rule] | None = None) -> None:
         if not isinstance(groups, (Mapping, type(None))) or not all(isinstance(name, str) for name in groups or ()):
             raise TypeError(f"observe: groups are names with rules, {{'head': 'head/*'}}; got {groups!r}")
         names, rules = tuple(groups or ()), tuple((groups or {}).values())

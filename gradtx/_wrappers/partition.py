@@ -122,6 +122,8 @@ class partition(GradientTransformation):
 
     def _positions(self, tree: PyTree) -> PyTree:
         """For each leaf, which of the groups it belongs to."""
+        if not jax.tree.leaves(tree):  # none: `optax.tree_map_params` has such a tree of its own
+            return tree
         if self.param_labels is None:
             return first_match("partition", self.groups, tree)
         given = self.param_labels
@@ -150,7 +152,7 @@ class partition(GradientTransformation):
         for name, tx, part in self._parts(params):
             yield name, tx, part.of("params", params)
 
-    def _inside(self, state: Any) -> list[tuple[Path, GradientTransformation, Any]]:
+    def _inside(self, state: OptState) -> list[tuple[Path, GradientTransformation, Any]]:
         inner = {} if state is None else self._unpacked(state)
         return [((name,), tx, inner.get(name)) for name, tx in self._items().items()]
 

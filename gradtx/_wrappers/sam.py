@@ -2,7 +2,7 @@ r"""Sharpness-aware minimisation: the gradient at a point where the loss is high
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -143,12 +143,14 @@ class sam(GradientTransformation):
         states = self.optimizer.init(params), self.adv_optimizer.init(params)
         return SAMState(jnp.zeros([], jnp.int32), *states, None if self.opaque_mode else zeros_like(params))
 
-    def update(self, updates: Updates, state: SAMState, params: Params, **extra: Any) -> tuple[Updates, SAMState]:
+    def update(self, updates: Updates, state: SAMState, params: Params, **extra: object) -> tuple[Updates, SAMState]:
         wide = widen(updates)
         step, new = (self._one_call if self.opaque_mode else self._two_calls)(wide, state, params, **extra)
         return restore(step, updates), new
 
-    def _two_calls(self, updates: Updates, state: SAMState, params: Params, **extra: Any) -> tuple[Updates, SAMState]:
+    def _two_calls(
+        self, updates: Updates, state: SAMState, params: Params, **extra: object
+    ) -> tuple[Updates, SAMState]:
         calls, point = jnp.asarray(state.steps_since_sync), self.gradient_params(params, state)
         last = calls >= self.sync_period - 1
         climb, adversary = self.adv_optimizer.update(updates, state.adv_optimizer_state, point, **extra)
@@ -163,8 +165,9 @@ class sam(GradientTransformation):
             perturbation,
         )
 
-    def _one_call(self, updates: Updates, state: SAMState, params: Params, **extra: Any) -> tuple[Updates, SAMState]:
-        if "grad_fn" not in extra:
+    def _one_call(self, updates: Updates, state: SAMState, params: Params, **extra: object) -> tuple[Updates, SAMState]:
+        grad_fn = extra.get("grad_fn")
+        if not callable(grad_fn):
             raise TypeError(
                 "sam(opaque_mode=True) needs the extra argument `grad_fn`: "
                 "call tx.update(updates, state, params, grad_fn=lambda params, i: ...)"
@@ -176,7 +179,7 @@ class sam(GradientTransformation):
             perturbation = map_leaves(_climbed, {"perturbation": perturbation}, reads={"climb": climb})
             point = apply_updates(params, perturbation)
             # What has no gradient at the parameters is not to be touched.
-            grads = present(widen(extra["grad_fn"](point, i)), updates)
+            grads = present(widen(grad_fn(point, i)), updates)
         step, optimizer = self.optimizer.update(grads, state.optimizer_state, params, **extra)
         after = self.adv_optimizer.init(params) if self.reset_state else adversary
         return step, SAMState(jnp.zeros([], jnp.int32), optimizer, after, None)

@@ -342,3 +342,31 @@ def test_gpt2_small_has_its_published_size():
     assert len(shapes) == 148
     assert trees.count(shapes) == 124_439_808
     assert math.isclose(trees.nbytes(trees.structs(shapes)), 4 * 124_439_808)
+
+
+@pytest.mark.slow
+def test_memory_counts_bytes_of_every_optimizer_in_every_precision(tmp_path, capsys):
+    _, report = run("memory", tmp_path, capsys)
+    held = {(row["optimizer"], row["precision"]): row for row in report["rows"]}
+    assert held["adam", "float32"]["state_bytes"] == pytest.approx(8, abs=1e-3)
+    assert held["adam", "int8"]["state_bytes"] < 2.2
+    assert held["adam", "bfloat16"]["state_bytes"] == pytest.approx(4, abs=1e-3)
+    assert held["sgd", "remainders"]["state_bytes"] == pytest.approx(2, abs=1e-3)
+    assert held["adam", "int8"]["lean"]["aliased_bytes"] > 0
+    assert held["lion", "int8"]["program"] is None
+
+
+@pytest.mark.slow
+def test_codec_compares_seed_by_seed(tmp_path, capsys):
+    _, report = run("codec", tmp_path, capsys, only=("lenet",))
+    rows = {(row["method"], row["seed"]): row for row in report["rows"]}
+    assert set(rows) == {(method, seed) for method in ("float32", "int8") for seed in (0, 1)}
+    for seed in (0, 1):
+        exact, coded = (rows[method, seed]["train_loss"] for method in ("float32", "int8"))
+        assert exact != coded
+        np.testing.assert_allclose(coded, exact, rtol=0.02)
+
+
+def test_codec_knows_its_networks(tmp_path):
+    with pytest.raises(ExperimentError, match="unknown network 'vgg'"):
+        bench("codec", json=tmp_path / "x.json", only=("vgg",))

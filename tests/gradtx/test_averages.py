@@ -1,5 +1,6 @@
 """Averages of parameters: oracles, identities, order and nesting, sweeps and derivatives."""
 
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -40,11 +41,11 @@ def points_taken(t: int, start_step: int, every: int) -> list[int]:
     return [s for s in range(1, t + 1) if s > start_step and (s - start_step) % every == 0]
 
 
-def ema_weights(n: int, decay: Any, warmup: float = 1.0) -> np.ndarray:
+def ema_weights(n: int, decay: Callable[[int], float], warmup: float = 1.0) -> np.ndarray:
     """Of n points: each decay multiplies what was there."""
     weights = np.zeros(0)
     for t in range(n):
-        rho = min(float(decay(t) if callable(decay) else decay), (1 + t) / (warmup + t))
+        rho = min(decay(t), (1 + t) / (warmup + t))
         weights = np.append(rho * weights, 1 - rho)
     return weights / weights.sum()
 
@@ -69,11 +70,11 @@ def last_weights(n: int, k: int) -> np.ndarray:
 
 
 AVERAGES: dict[str, Any] = {
-    "average": (lambda tx: gradtx.average(tx, 0.8), lambda n: ema_weights(n, 0.8), 0, 1),
-    "average-warmup": (lambda tx: gradtx.average(tx, 0.8, 10.0), lambda n: ema_weights(n, 0.8, 10.0), 0, 1),
+    "average": (lambda tx: gradtx.average(tx, 0.8), lambda n: ema_weights(n, lambda t: 0.8), 0, 1),
+    "average-warmup": (lambda tx: gradtx.average(tx, 0.8, 10.0), lambda n: ema_weights(n, lambda t: 0.8, 10.0), 0, 1),
     "average-late": (
         lambda tx: gradtx.average(tx, 0.8, start_step=7, every=3),
-        lambda n: ema_weights(n, 0.8),
+        lambda n: ema_weights(n, lambda t: 0.8),
         7,
         3,
     ),

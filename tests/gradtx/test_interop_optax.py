@@ -79,6 +79,43 @@ def test_in_masked_and_partition():
     )
 
 
+LIKE: Any = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
+OF_W, IN_GROUPS = {"w": True, "b": False}, {"w": "adam", "b": "still"}
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        gradtx.masked(gradtx.scale_by_adam(), OF_W),
+        gradtx.masked(gradtx.scale_by_adam(), lambda params: OF_W),
+        gradtx.partition({"adam": gradtx.scale_by_adam(), "still": gradtx.freeze()}, IN_GROUPS),
+        gradtx.partition({"adam": gradtx.scale_by_adam(), "still": gradtx.freeze()}, lambda params: IN_GROUPS),
+        gradtx.partition({"w": gradtx.scale_by_adam(), "*": gradtx.freeze()}),
+        gradtx.selective_transform(gradtx.scale_by_adam(), freeze_mask={"w": False, "b": True}),
+    ],
+    ids=["masked", "masked by a function", "labels", "labels by a function", "rules", "selective_transform"],
+)
+def test_optax_maps_over_leaves_of_state_like_parameters(tx: Any) -> None:
+    mapped: Any = optax.tree_map_params(
+        tx,
+        lambda leaf, spec: leaf if leaf is None else spec,
+        tx.init(LIKE),
+        {"w": "spec of w", "b": "spec of b"},
+        transform_non_params=lambda leaf: "other",
+        is_leaf=lambda leaf: leaf is None,
+    )
+    (adam,) = jax.tree.leaves(mapped, is_leaf=lambda node: isinstance(node, gradtx.ScaleByAdamState))
+    moment = {"w": "spec of w", "b": None}
+    assert adam == gradtx.ScaleByAdamState("other", mu=moment, nu=moment)
+
+
+def test_optax_maps_over_state_beside_masked_weight_decay() -> None:
+    tx: Any = gradtx.adamw(0.1, mask=OF_W)
+    mapped: Any = optax.tree_map_params(tx, lambda leaf: "like", tx.init(LIKE), transform_non_params=lambda _: "other")
+    assert mapped[0].mu == {"w": "like", "b": "like"}
+    assert mapped[0].count == "other"
+
+
 class scale_by_value(gradtx.Stateless):
     """Wants an extra argument."""
 

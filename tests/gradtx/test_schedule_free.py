@@ -10,9 +10,11 @@ import pytest
 
 import gradtx
 from gradtx.interop import from_optax
+from gradtx.testing import LAWS, check_transformation
 
 from .following import followed
 from .problem import ALIKE, CURVATURE, assert_close, gradient, problem
+from .row import paraboloid
 
 STEPS = 50
 # Rounding of 2^-53 an operation, some ten operations a step, 50 steps: 1e-13, and the gradient feeds it back.
@@ -129,7 +131,19 @@ def test_the_average_of_a_changed_b1_is_that_of_the_parameters():
         updates, new = changed.update(gradient(last, point), known, last)
         now = gradtx.apply_updates(last, updates)
         after.append((now, changed.eval_params(now, new)))
-    assert_close(*after, RTOL)
+    assert_close(after[0], after[1], RTOL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("laws", "dtype"),
+    [(["pure"], np.float64), ([law for law in LAWS if law != "pure"], np.float32)],
+    ids=["pure", "others"],
+)
+def test_schedule_free_obeys_the_laws_around_a_line_search(laws, dtype):
+    """Which has its gradients at y and moves z: differences that a rounding of y is large beside."""
+    tx = gradtx.schedule_free(gradtx.lbfgs(memory_size=2), 0.05)
+    check_transformation(tx, extra=paraboloid, sign="flips", laws=laws, dtype=dtype)
 
 
 @pytest.mark.usefixtures("x64")

@@ -103,9 +103,9 @@ def test_errors_are_bounded(name: str, largest: float, each: float) -> None:
 
 @pytest.mark.parametrize("sign", ["both", "none"])
 def test_int8_takes_the_nearest_level_of_the_dynamic_map(sign: str) -> None:
-    x = np.asarray(numbers((50, 256), 4.0), np.float64)
+    x: Any = np.asarray(numbers((50, 256), 4.0), np.float64)
     x = x if sign == "both" else np.abs(x)
-    share = x / np.max(np.abs(x), axis=1, keepdims=True)
+    share: Any = x / np.max(np.abs(x), axis=1, keepdims=True)
     known = np.unique(np.concatenate([-levels(1), levels(1)])) if sign == "both" else levels(2)
     target = share if sign == "both" else np.sqrt(share)
     got = int8.encode(jnp.asarray(x, jnp.float32), 256).decode() / np.max(np.abs(x), axis=1, keepdims=True)
@@ -124,7 +124,8 @@ def test_codes_are_monotone_and_stay_when_encoded_again(name: str, positive: boo
     x = jnp.sort(jnp.abs(x)) if positive else x
     there = CODECS[name](x)
     back = there.decode()
-    assert "random" in name or np.all(np.diff(np.asarray(back)) >= 0)
+    rises: Any = np.diff(np.asarray(back))
+    assert "random" in name or np.all(rises >= 0)
     for code, again in zip(there, CODECS[name](back), strict=True):
         np.testing.assert_array_equal(np.asarray(again), np.asarray(code))
 
@@ -272,9 +273,9 @@ def train(tx: Any, steps: int = 60) -> jax.Array:
     return jax.lax.scan(step, (params, tx.init(params)), jnp.arange(steps))[0][0]["w"]
 
 
-@pytest.mark.parametrize(("dtypes", "most"), [("int8", 0.03), ("float8_e4m3fn", 0.1), ("bfloat16", 1e-4)])
+@pytest.mark.parametrize(("dtypes", "most"), [("int8", 0.05), ("float8_e4m3fn", 0.1), ("bfloat16", 1e-4)])
 def test_adam_stays_close(dtypes: str, most: float) -> None:
-    """By the distance that it went."""
+    """By the distance that it went: within about the relative error of an entry of its state."""
     start, exact = numbers((64, 80), 0.5), train(gradtx.adam(0.02))
     got = train(gradtx.quantize_state(gradtx.adam(0.02), dtypes))
     assert float(jnp.linalg.norm(got - exact) / jnp.linalg.norm(exact - start)) < most
@@ -370,9 +371,8 @@ def test_nothing_is_lost_around_an_average_that_is_evaluated() -> None:
     plain = gradtx.sgd(0.1, momentum=0.9, nesterov=True)
     _, expected = plain.update(params, plain.init(params), params)
     got = tx.eval_params(params + updates, state)
-    np.testing.assert_allclose(
-        got, plain.eval_params(params + updates, expected), atol=0.02 * float(jnp.abs(got).max())
-    )
+    exact = plain.eval_params(params + updates, expected)
+    np.testing.assert_allclose(got, exact, atol=0.02 * float(jnp.abs(exact).max()))
 
 
 @pytest.mark.parametrize(("make", "words"), [
@@ -465,9 +465,8 @@ def test_a_step_in_bfloat16_misses_by_a_rounding_of_itself() -> None:
     step = step_to(target, params, np.dtype(jnp.bfloat16)).astype(jnp.bfloat16)
     got = gradtx.apply_updates(params, step)
     miss = np.abs(np.asarray(got, np.float64) - np.asarray(target, np.float64))
-    assert np.all(
-        miss <= 2.0**-8 * np.abs(np.asarray(step, np.float64)) + 2.0**-8 * np.abs(np.asarray(got, np.float64))
-    )
+    roundings = np.abs(np.asarray(step, np.float64)) + np.abs(np.asarray(got, np.float64))
+    assert np.all(miss <= 2.0**-8 * roundings)
     same = (np.asarray(params) > 0) == (np.asarray(target) > 0)
     larger = np.abs(np.asarray(target, np.float64)) > np.abs(np.asarray(params, np.float64))
     assert np.mean(miss[same & larger] == 0) > 0.95

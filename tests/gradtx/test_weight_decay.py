@@ -239,6 +239,19 @@ def test_hypergradients_are_finite_differences(mode: Any) -> None:
         np.testing.assert_allclose(slopes[i], (total(at + step) - total(at - step)) / (2 * h), rtol=2e-6)
 
 
+def test_a_coupled_decay_is_differentiated_through_the_optimizer() -> None:
+    """optax's Adam has the root of 0 in it where a gradient is, and its derivative is infinite."""
+    params, grads = jnp.array([0.0, 1.0]), jnp.array([0.0, 1.0])
+
+    def moved(decay: Any, inner: Any) -> jax.Array:
+        tx = gradtx.decay_weights(inner, decay, "coupled")
+        return jnp.sum(tx.update(grads, tx.init(params), params)[0])
+
+    with jax.numpy_dtype_promotion("standard"):
+        assert np.isnan(jax.grad(moved)(0.1, optax.adam(0.1)))
+    assert np.isfinite(jax.grad(moved)(0.1, gradtx.adam(0.1)))
+
+
 def test_a_rate_of_0_decays_nothing() -> None:
     for mode in ("independent", "corrected"):
         tx = gradtx.decay_weights(gradtx.sgd(gradtx.warmup_cosine_decay_schedule(0.0, 0.0, 2, 10)), DECAY, mode)

@@ -19,7 +19,7 @@ def gathered(inner: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class OptaxMultiSteps:
-    """optax's, whose accumulator is float32 unless it is told otherwise; its state is the whole class's."""
+    """optax's, whose accumulator is float32 unless it is told otherwise."""
 
     opt: Any
     every_k_schedule: Any
@@ -27,16 +27,16 @@ class OptaxMultiSteps:
 
     @property
     def pair(self) -> Any:
+        """optax's object."""
         return optax.MultiSteps(self.opt, int(self.every_k_schedule), self.use_grad_mean, accumulator_dtype="float64")
 
     def init(self, params: Any) -> Any:
-        """optax's state, in a tuple: what ours has beyond it is not to be compared."""
-        return (self.pair.init(params),)
+        """optax's state."""
+        return self.pair.init(params)
 
     def update(self, updates: Any, state: Any, params: Any = None) -> Any:
         """optax's update."""
-        updates, state = self.pair.update(updates, state[0], params)
-        return updates, (state,)
+        return self.pair.update(updates, state, params)
 
 
 SLOWER = gradtx.linear_schedule(1.0, 3.0, 4)

@@ -7,7 +7,7 @@ from typing import Any
 import gradtx
 
 from ..row import Row
-from ..wrapped import around
+from ..wrapped import INNER, around
 
 LINE = gradtx.linear_schedule(0.0, 0.1, 3)
 NESTEROV = {"learning_rate": 0.7, "momentum": 0.8, "nesterov": True}
@@ -59,6 +59,7 @@ WRAPPED: tuple[Row, ...] = (
     *around("lawa", lambda tx: gradtx.lawa(tx, 2, 2)),
     *around("lookahead", lambda tx: gradtx.lookahead(tx, 2, 0.5)),
     *around("lookahead-nesterov", lambda tx: gradtx.lookahead(tx, 2, 0.9, outer=gradtx.sgd(**NESTEROV))),
-    *around("schedule_free", lambda tx: gradtx.schedule_free(tx, 0.05)),
+    # Around L-BFGS roundings of float32 grow beyond what the laws allow: `test_schedule_free.py` has it in float64.
+    *around("schedule_free", lambda tx: gradtx.schedule_free(tx, 0.05), [row for row in INNER if row.name != "lbfgs"]),
     *around("schedule_free-x", lambda tx: gradtx.schedule_free(tx, 0.05, keep_x=True)),
 )

@@ -66,5 +66,6 @@ ROWS: tuple[Row, ...] = (
 WRAPPED: tuple[Row, ...] = (
     *around("cautious", partial(gradtx.cautious, descends=True)),
     *around("grafting", lambda inner: gradtx.grafting(gradtx.sgd(0.05), inner)),
-    *around("mechanize", partial(gradtx.mechanize, s_init=1e-3), INNER),
+    # Steps that are long enough for differences of parameters, which L-BFGS keeps, to have digits in float32.
+    *around("mechanize", partial(gradtx.mechanize, s_init=0.3), INNER),
 )

@@ -8,9 +8,10 @@ from typing import Any
 import gradtx
 
 from ..row import Row, matrices
-from ..wrapped import around
+from ..wrapped import INNER, around
 
 RATE = gradtx.warmup_cosine_decay_schedule(0.01, 0.1, 2, 10)
+OURS = [row for row in INNER if row.name != "optax"]
 RULES = {gradtx.by_rank(2): 0.1, "*": gradtx.linear_schedule(0.4, 0.1, 10)}
 
 
@@ -40,5 +41,6 @@ ROWS: tuple[Row, ...] = (
 )
 WRAPPED: tuple[Row, ...] = (
     *around("decay_weights-proximal", lambda inner: gradtx.decay_weights(inner, 0.1, "proximal", learning_rate=0.05)),
-    *around("decay_weights-coupled", lambda inner: gradtx.decay_weights(inner, 0.1, "coupled")),
+    # A coupled decay is differentiated through optax's Adam, whose root at 0 makes NaN of it (`test_weight_decay.py`).
+    *around("decay_weights-coupled", lambda inner: gradtx.decay_weights(inner, 0.1, "coupled"), OURS),
 )

@@ -38,6 +38,7 @@ def adam(wrap: Any) -> Any:
 
 ASAM = gradtx.sam_perturbation(0.3, adaptive=True)
 MOMENTUM = gradtx.chain(gradtx.normalize(), gradtx.sgd(0.03, 0.8))
+LOOKING_AHEAD = partial(gradtx.ema_nesterov, gamma=0.8, beta=0.3)
 
 ROWS: tuple[Row, ...] = (
     Row("sam_perturbation", {"rho": 0.3}, sign="flips"),
@@ -66,5 +67,7 @@ ROWS: tuple[Row, ...] = (
 WRAPPED: tuple[Row, ...] = (
     *around("sam", gradtx.sam),
     *around("extragradient", gradtx.extragradient),
-    *around("ema_nesterov", partial(gradtx.ema_nesterov, gamma=0.8, beta=0.3), INNER),
+    *around("ema_nesterov", LOOKING_AHEAD, [row for row in INNER if row.name != "lbfgs"]),
+    # Told of the look-ahead point, L-BFGS takes differences of points that are rounded to bfloat16.
+    *around("ema_nesterov", partial(LOOKING_AHEAD, from_look_ahead=False), [r for r in INNER if r.name == "lbfgs"]),
 )
