@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from ._core.contract import GradientTransformation
@@ -64,7 +65,7 @@ def state_specs(tx: Any, params: Params, specs: PyTree = None, *, mesh: AnyMesh 
     return jax.tree.structure(state).unflatten(found)
 
 
-def state_structs(tx: Any, params: Params, specs: PyTree = None, *, mesh: Mesh | None = None) -> OptState:
+def state_structs(tx: Any, params: Params, specs: PyTree = None, *, mesh: AnyMesh | None = None) -> OptState:
     """The state as `ShapeDtypeStruct`s with shardings: what Orbax takes for a target, and `jit` for `out_shardings`.
 
         structs = gradtx.state_structs(tx, params)
@@ -136,7 +137,7 @@ def mesh_of(*trees: PyTree) -> AnyMesh | None:
 
 def _sharding(leaf: Any) -> Any:
     # A tracer tells the mesh that it lies on by its type alone.
-    return jax.typeof(leaf).sharding if isinstance(leaf, jax.core.Tracer) else getattr(leaf, "sharding", None)
+    return jax.typeof(leaf).sharding if isinstance(leaf, Tracer) else getattr(leaf, "sharding", None)
 
 
 def known_spec(leaf: Any) -> PartitionSpec:

@@ -112,7 +112,7 @@ def _row(name: str, tx: Any, mesh: Mesh, shapes: Any) -> Row:
 
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         compiled = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, batch).compile()
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     kind = "explicit" if mesh.axis_types[0] is AxisType.Explicit else "automatic"
     return Row(
         kind,
@@ -120,7 +120,7 @@ def _row(name: str, tx: Any, mesh: Mesh, shapes: Any) -> Row:
         sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)),
         memory.argument_size_in_bytes,
         memory.temp_size_in_bytes,
-        collectives(compiled.as_text()),
+        collectives(compiled.as_text() or ""),
     )
 
 

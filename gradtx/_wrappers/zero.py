@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, reshard
 
 from .._core.contract import GradientTransformation
@@ -123,7 +124,7 @@ class _Layout:
         if others:
             raise ValueError(f"zero: parameters may be sharded over {', '.join(others)}, {hint}")
         for path, leaf in jax.tree.leaves_with_path(tree):
-            if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and any(known_spec(leaf)):
+            if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and any(known_spec(leaf)):
                 raise ValueError(f"zero: {jax.tree_util.keystr(path)} has the spec {known_spec(leaf)}, {hint}")
 
 

@@ -77,7 +77,7 @@ def test_a_factored_moment_has_what_is_left() -> None:
 
 def test_the_factors_of_a_square_are_those_of_the_update() -> None:
     """Where the rows' mean changes with a row of the gradient, the leaf has the rows' axis."""
-    tx = optax.scale_by_factored_rms(min_dim_size_to_factor=8)
+    tx: Any = optax.scale_by_factored_rms(min_dim_size_to_factor=8)
     params = {"square": jnp.ones((16, 16))}
     grads = {"square": jnp.ones((16, 16)).at[3].set(5.0)}
     _, state = tx.update(grads, tx.init(params), params)
