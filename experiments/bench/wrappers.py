@@ -34,11 +34,15 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Contender:
-    """A wrapper around Adam in gradtx, and in optax where it has it, with the extra arguments of a step."""
+    """A wrapper around Adam in gradtx, and in optax where it has it, with the extra arguments of a step.
+
+    Ours is an argument of the compiled step, unless it is `closed` over, so that its numbers are constants.
+    """
 
     ours: Callable[[], Any]
     theirs: Callable[[], Any] | None = None
     extra: Mapping[str, float] = field(default_factory=dict)
+    closed: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,9 @@ def wrappers() -> dict[str, Contender]:
         ),
         "accumulate, every 1": Contender(
             lambda: gradtx.accumulate(adam(), 1), lambda: optax.MultiSteps(optax_adam(), 1)
+        ),
+        "accumulate, every 1, closed over": Contender(
+            lambda: gradtx.accumulate(adam(), 1), lambda: optax.MultiSteps(optax_adam(), 1), closed=True
         ),
         "accumulate, every 4": Contender(
             lambda: gradtx.accumulate(adam(), 4), lambda: optax.MultiSteps(optax_adam(), 4)
@@ -127,7 +134,7 @@ def measure(tree: str, shapes: trees.Shapes, name: str, contender: Contender, ro
     built = {"bare": (gradtx, adam(), {}), "gradtx": (gradtx, contender.ours(), contender.extra)}
     if contender.theirs is not None:
         built["optax"] = (optax, contender.theirs(), contender.extra)
-    sources = {label: _source(*parts, structs) for label, parts in built.items()}
+    sources = {label: _source(*parts, structs, contender.closed) for label, parts in built.items()}
     made = make(sources, rounds=MAKING_ROUNDS if rounds > 2 else 1)
     grads = trees.arrays(shapes, seed=1)
     runs = {label: step_run(source, shapes, grads) for label, source in sources.items()}
@@ -136,7 +143,7 @@ def measure(tree: str, shapes: trees.Shapes, name: str, contender: Contender, ro
     return Row(tree, name, count, costs["bare"], costs["gradtx"], costs.get("optax"))
 
 
-def _source(library: Any, tx: Any, extra: Mapping[str, float], params: Any) -> Source:
+def _source(library: Any, tx: Any, extra: Mapping[str, float], params: Any, closed: bool) -> Source:
     def fresh() -> Callable[..., Any]:
         def step(params: Any, state: Any, grads: Any, tx: Any = tx) -> tuple[Any, Any]:
             given = {name: jnp.float32(value) for name, value in extra.items()}
@@ -146,7 +153,8 @@ def _source(library: Any, tx: Any, extra: Mapping[str, float], params: Any) -> S
         return step
 
     arguments = (params, jax.eval_shape(tx.init, params), params)
-    return Source(fresh, (*arguments, tx) if library is gradtx else arguments, donated=(0, 1))
+    is_argument = library is gradtx and not closed
+    return Source(fresh, (*arguments, tx) if is_argument else arguments, donated=(0, 1))
 
 
 def bench(console: Console, *, smoke: bool, rounds: int, only: Sequence[str] = ()) -> Report:
@@ -199,7 +207,7 @@ def program_table(tree: str, rows: Sequence[Row]) -> Table:
     return table
 
 
-NEARLY_FREE = ("accumulate, every 1", "guard", "observe", "observe, every 10")
+NEARLY_FREE = ("accumulate, every 1", "accumulate, every 1, closed over", "guard", "observe", "observe, every 10")
 
 
 def goals(rows: Sequence[Row]) -> list[Goal]:

@@ -90,7 +90,7 @@ def map_rows(
     kinds: list[tuple[Kind, ...]],
     optional: int,
     in_dtype: Callable[[np.dtype], dict[str, Any]],
-    structure: jax.tree_util.PyTreeDef,
+    structure: Any,
 ) -> list[tuple[Any, ...]]:
     """The first `width` leaves of each row as the kernel makes them; `in_dtype` gives its numbers in a real dtype.
 

@@ -34,7 +34,7 @@ ROWS: tuple[Row, ...] = (
     of_mode("cautious", mode="cautious"),
     of_mode("own-rate", learning_rate=gradtx.linear_schedule(0.4, 0.1, 10)),
     of_mode("by-rule", weight_decay=RULES, mode="corrected"),
-    of_mode("rank", mask=gradtx.by_rank(2)),
+    of_mode("rank", mask=gradtx.by_rank(1)),
     Row("decay_weights-masked", factory=partial(wrapped, mask=matrices), holds_a_function=True),
     Row("add_decayed_weights-by-rule", {}, {"weight_decay": RULES}),
     Row("adamw-by-rule", {"b1": 0.8, "b2": 0.95, "eps": 1e-3}, {"weight_decay": RULES}, rate=0.05),
