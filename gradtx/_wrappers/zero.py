@@ -172,10 +172,9 @@ class zero(GradientTransformation):
     specs: Specs = None
 
     def __check_init__(self) -> None:
-        again = next(zeros_inside(self.inner, None), None)
-        if again:
+        if any(zeros_inside(self.inner, None)):
             raise ValueError(
-                f"zero: the state of {type(self.inner).__name__} is sharded by a zero inside; leave one out"
+                f"zero: {type(self.inner).__name__} has a zero inside, which shards its state; leave one out"
             )
 
     def init(self, params: Params) -> OptState:
