@@ -82,11 +82,11 @@ NOT_OPTAX_S = ("any_tree", "nothing_broadcast")
 
 @each_wrapped
 def test_a_wrapper_obeys_the_laws_around_every_kind(row: Row) -> None:
-    if not row.name.endswith("-optax"):
-        check(row, LAWS)
-        return
-    with jax.numpy_dtype_promotion("standard"):  # it mixes dtypes
-        check(row, [law for law in LAWS if law not in NOT_OPTAX_S])
+    is_optax_s = row.name.endswith("-optax")
+    with jax.numpy_dtype_promotion("standard" if is_optax_s else "strict"):  # it mixes dtypes
+        check(row, [law for law in LAWS if law != "pure" and not (is_optax_s and law in NOT_OPTAX_S)])
+        # A search around rounded numbers may take another turn, which float64 makes rare.
+        check(row, ["pure"], np.float64)
 
 
 @pytest.mark.parametrize("law", NOT_OPTAX_S)
