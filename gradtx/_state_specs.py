@@ -105,23 +105,10 @@ def _coerced(owner: str, tx: object) -> GradientTransformation:
 
 
 def zeros_inside(tx: GradientTransformation, state: OptState) -> Iterator[tuple[Any, OptState]]:
-    """Each `zero` in a transformation, outer ones first, with its part of a state, or of a tree like it.
-
-    Raises:
-        ValueError: if one is inside of what keeps its state in another form.
-    """
+    """Each `zero` in a transformation, with its part of a state, or of a tree of that structure; none for `None`."""
     if hasattr(tx, "_rule"):
         yield tx, state
-    try:
-        inside = tx._inside(state)
-    except Exception as error:
-        if not any(zeros_inside(tx, None)):
-            return
-        raise ValueError(
-            f"state_specs: the state of {type(tx).__name__} is in a form from which that of the zero inside cannot be "
-            f"told. Put zero outside: zero({type(tx).__name__}(...))"
-        ) from error
-    for _, inner, part in inside:
+    for _, inner, part in tx._inside(state):
         yield from zeros_inside(inner, part)
 
 

@@ -25,8 +25,12 @@ def is_encoded(node: object) -> bool:
 
 
 def decoded(state: OptState) -> OptState:
-    """The state with its leaves as the transformation has them."""
-    return jax.tree.map(lambda node: node.decode() if is_encoded(node) else node, state, is_leaf=is_encoded)
+    """The state with its leaves as the transformation has them; a tree of its structure with other leaves as it is."""
+    return jax.tree.map(
+        lambda node: node.decode() if is_encoded(node) and hasattr(node[0], "dtype") else node,
+        state,
+        is_leaf=is_encoded,
+    )
 
 
 def encoded_as(state: OptState, like: OptState) -> OptState:

@@ -15,7 +15,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, reshard
 from .._core.contract import GradientTransformation
 from .._core.fields import AtLeastOne, Convert
 from .._core.paths import Path
-from .._state_specs import AnyMesh, inferred, known_spec, leaf_specs, mesh_axes, mesh_of
+from .._state_specs import AnyMesh, inferred, known_spec, leaf_specs, mesh_axes, mesh_of, zeros_inside
 from .._types import OptState, Params, PyTree, Updates
 
 
@@ -159,8 +159,8 @@ class zero(GradientTransformation):
             explicit axis they are in the types, and these are not read.
 
     Raises:
-        ValueError: if the mesh has no such axis, or it is manual (in `jax.shard_map`); or if parameters are sharded, or
-            may be, in a way that has to be given as `specs`.
+        ValueError: if there is a `zero` inside; if the mesh has no such axis, or it is manual (in `jax.shard_map`); or
+            if parameters are sharded, or may be, in a way that has to be given as `specs`.
         TypeError: if `specs` are none.
 
     Source: Rajbhandari et al., 2020 (ZeRO, stage 1); Xu et al., 2020 (arXiv:2004.13336).
@@ -170,6 +170,12 @@ class zero(GradientTransformation):
     axis: str = "data"
     min_size: AtLeastOne = 4096
     specs: Specs = None
+
+    def __check_init__(self) -> None:
+        if any(zeros_inside(self.inner, None)):
+            raise ValueError(
+                f"zero: {type(self.inner).__name__} has a zero inside, which shards its state; leave one out"
+            )
 
     def init(self, params: Params) -> OptState:
         """The inner state, each leaf on its part of the devices."""

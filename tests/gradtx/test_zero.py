@@ -276,11 +276,13 @@ def test_around_and_inside_of_wrappers(name: str, mesh: Any) -> None:
     assert any("data" in str(spec) for spec in jax.tree.leaves(specs))
 
 
-def test_inside_of_a_codec_its_place_cannot_be_told() -> None:
-    tx = gradtx.quantize_state(gradtx.zero(gradtx.adam(0.1), min_size=16), min_size=16)
+def test_inside_of_a_codec() -> None:
+    tx = gradtx.quantize_state(gradtx.zero(gradtx.trace(0.9), min_size=16), min_size=16)
     params = jax.tree.map(lambda x: jax.device_put(x, NamedSharding(mesh_of_one(), P())), values(1, LAYERS))
-    with pytest.raises(ValueError, match=r"Put zero outside: zero\(quantize_state\(...\)\)"):
-        gradtx.state_specs(tx, params)
+    found, state = by_path(gradtx.state_specs(tx, params)), by_path(tx.init(params))
+    assert found["inner_state/trace/kernel/codes"] == P(None, "data")
+    for path, leaf in state.items():
+        assert leaf.ndim == 0 or leaf.sharding.is_equivalent_to(NamedSharding(mesh_of_one(), found[path]), leaf.ndim)
 
 
 REFUSED = {
@@ -288,6 +290,11 @@ REFUSED = {
         lambda: run(gradtx.zero(gradtx.adam(1e-3), "batch"), mesh_of_one()),
         ValueError,
         "the mesh has no axis 'batch' to shard the state over; it has data",
+    ),
+    "two": (
+        lambda: gradtx.zero(gradtx.guard(gradtx.zero(gradtx.adam(1e-3)))),
+        ValueError,
+        "zero: guard has a zero inside, which shards its state",
     ),
     "specs of zero": (
         lambda: gradtx.zero(gradtx.adam(1e-3), specs={"w": "data"}),
