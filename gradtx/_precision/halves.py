@@ -18,7 +18,7 @@ class Rounded(NamedTuple):
 
     def decode(self) -> jax.Array:
         """The leaf."""
-        return self.value.astype(jnp.float32)
+        return jnp.asarray(self.value).astype(jnp.float32)
 
     def another(self, leaf: jax.Array) -> Rounded | RoundedDouble:
         """Another leaf, rounded to nearest."""
@@ -33,7 +33,7 @@ class RoundedDouble(NamedTuple):
 
     def decode(self) -> jax.Array:
         """The leaf."""
-        return self.value.astype(jnp.float64)
+        return jnp.asarray(self.value).astype(jnp.float64)
 
     def another(self, leaf: jax.Array) -> Rounded | RoundedDouble:
         """Another leaf, rounded to nearest."""

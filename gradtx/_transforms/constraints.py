@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from .._core.contract import EmptyState, GradientTransformation, Stateless
 from .._core.fields import Positive
@@ -58,8 +59,9 @@ def _onto_sphere(axis: Axes) -> Callable[..., Any]:
     return onto_sphere
 
 
-def _spread(radius: jax.Array, params: Leaf) -> jax.Array:
+def _spread(radius: ArrayLike, params: Leaf) -> jax.Array:
     """The radius of each entry, sharded as it; the kernel reads it, and XLA makes no array of it."""
+    radius = jnp.asarray(radius)  # a state that was restored has NumPy's
     return jnp.zeros_like(params, dtype=radius.dtype) + radius
 
 

@@ -13,8 +13,8 @@ from .._maths import safe_sqrt
 from .._types import ScalarArray
 from ._choose import Condition
 
-Window: TypeAlias = Float[Array, " size"]
-"""The last numbers, the latest at the end; infinite where there is none yet."""
+Window: TypeAlias = Float[Array, " size"] | Float[np.ndarray, " size"]
+"""The last numbers, the latest at the end; infinite where there is none yet. NumPy's in a state that was restored."""
 
 LEAST = 2
 """Numbers that a standard deviation needs."""

@@ -43,7 +43,8 @@ def from_bytes(state: Any) -> Any:
 @each(TABLE, says_more)
 def test_restored_states_go_on_without_jit(row):
     expected = second_update(row, lambda state: state)
-    for restore in (jax.device_get, from_bytes):
+    is_key = [jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(expected)]
+    for restore in (jax.device_get,) if any(is_key) else (jax.device_get, from_bytes):  # Flax writes no typed keys
         actual = second_update(row, restore)
         assert jax.tree.structure(actual) == jax.tree.structure(expected)
         # The same programs on the same numbers.
