@@ -131,10 +131,13 @@ def wrappers() -> dict[str, Contender]:
 def measure(tree: str, shapes: trees.Shapes, name: str, contender: Contender, rounds: int, block: float) -> Row:
     """One wrapper on one tree, everything in turns."""
     structs, count = trees.structs(shapes), trees.count(shapes)
-    built = {"bare": (gradtx, adam(), {}), "gradtx": (gradtx, contender.ours(), contender.extra)}
+    built: dict[str, tuple[Any, Any]] = {"bare": (gradtx, adam()), "gradtx": (gradtx, contender.ours())}
     if contender.theirs is not None:
-        built["optax"] = (optax, contender.theirs(), contender.extra)
-    sources = {label: _source(*parts, structs, contender.closed) for label, parts in built.items()}
+        built["optax"] = (optax, contender.theirs())
+    sources = {
+        label: _source(library, tx, {} if label == "bare" else contender.extra, structs, contender.closed)
+        for label, (library, tx) in built.items()
+    }
     made = make(sources, rounds=MAKING_ROUNDS if rounds > 2 else 1)
     grads = trees.arrays(shapes, seed=1)
     runs = {label: step_run(source, shapes, grads) for label, source in sources.items()}
