@@ -88,7 +88,7 @@ class decay_weights(GradientTransformation):
     Raises:
         ValueError: if `weight_decay` or `learning_rate` is negative; if there is no rate to multiply with, or several;
             if there is a rate that the mode does not use; if `inner` keeps track of the parameters that its own
-            updates lead to, or looks ahead of them (not for `coupled`).
+            updates lead to, looks ahead of them, or makes one step of several updates (not for `coupled`).
 
     Source: Loshchilov and Hutter, 2019 (decoupled, independent); Defazio, 2025 (corrected); Chowdhery et al., 2022
     (palm); Xie et al., 2022, algorithm 1 (proximal); Chen et al., 2025 (cautious).
@@ -112,6 +112,13 @@ class decay_weights(GradientTransformation):
         if self.mode == "coupled":
             return
         refuse_step_owner("decay_weights", self.inner)
+        gathers = self.inner._first_inside(lambda tx: tx._gathers)
+        if gathers:
+            raise ValueError(
+                f"decay_weights: {gathers} makes one step of several updates, and mode={self.mode!r} would decay in "
+                f"each of them. Put decay_weights around the optimizer alone, inside of {gathers} or before it, or use "
+                "mode='coupled'"
+            )
         if self.inner._defines("gradient_params"):
             raise ValueError(
                 f"decay_weights: {self.inner!r} defines gradient_params, and mode={self.mode!r} would change the "
