@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from .._core.contract import EmptyState, GradientTransformation, Stateless
 from .._core.fields import Positive
 from .._maths import safe_divisor
-from .._trees.checks import check_real
+from .._trees.checks import check_rank, check_real
 from .._trees.map import map_leaves
 from .._trees.norms import array_norm, norms, summed_axes
 from .._types import Leaf, Number, Params, PyTree, ScalarArray, Updates
@@ -104,6 +104,7 @@ class max_norm(Stateless):
     axis: Axes = None
 
     def update(self, updates: Updates, state: EmptyState, params: Params) -> tuple[Updates, EmptyState]:
+        check_rank("max_norm", self.max_norm)
         return _projected(updates, params, self.axis, 0.0, self.max_norm), state
 
 
@@ -127,6 +128,7 @@ class norm_floor(Stateless):
     axis: Axes = None
 
     def update(self, updates: Updates, state: EmptyState, params: Params) -> tuple[Updates, EmptyState]:
+        check_rank("min_norm", self.min_norm)
         return _projected(updates, params, self.axis, self.min_norm, np.inf), state
 
 
@@ -151,6 +153,7 @@ class project_norm(Stateless):
     axis: Axes = None
 
     def update(self, updates: Updates, state: EmptyState, params: Params) -> tuple[Updates, EmptyState]:
+        check_rank("norm", self.norm)
         return _projected(updates, params, self.axis, self.norm, self.norm), state
 
 
