@@ -34,7 +34,8 @@ def _agree(updates: Leaf, grads: Leaf) -> jax.Array:
 
 def _masked(updates: Leaf, grads: Leaf, *, descends: bool, normalization: str) -> Leaf:
     keep = _agree(-updates if descends else updates, grads)
-    kept = jnp.where(keep, updates, 0)
+    # NaN agrees with nothing, and has to come through: a step of 0 would hide it.
+    kept = jnp.where(keep | jnp.isnan(updates), updates, 0)
     if normalization == "none" or updates.size == 0:
         return kept
     number = jnp.sum(keep, dtype=updates.real.dtype)
@@ -51,7 +52,7 @@ class CautiousState(NamedTuple):
 
 
 class cautious(GradientTransformation):
-    r"""Set to 0 the entries of a step that go against the gradient of the moment, and lengthen the rest.
+    r"""Set to 0 the entries of a step that go against the current gradient, and lengthen the rest.
 
     $$m = [\,u_t g_t > 0\,], \qquad u'_t = u_t\,m / \max(\operatorname{mean}(m), 10^{-3})$$
 

@@ -104,6 +104,13 @@ def test_cautious_bounds_the_lengthening_of_the_last_entry() -> None:
     assert np.all(np.asarray(updates[1:]) == 0)
 
 
+def test_cautious_hides_no_nan() -> None:
+    grads = jnp.array([jnp.nan, 1.0, -2.0])
+    for tx in (gradtx.cautious(gradtx.sgd(0.1), "none"), gradtx.cautious(gradtx.scale_by_adam(), "count")):
+        updates, _ = tx.update(grads, tx.init(grads))
+        np.testing.assert_array_equal(np.isnan(updates), np.isnan(grads))
+
+
 def test_cautious_knows_which_way_updates_go() -> None:
     up, down = jnp.ones(2), -jnp.ones(2)
     ascent = gradtx.chain(gradtx.scale_by_adam(), gradtx.scale_by_learning_rate(0.1, flip_sign=False))
@@ -132,7 +139,7 @@ def test_cautious_knows_which_way_updates_go() -> None:
         gradtx.chain(gradtx.scale_by_adam(), gradtx.scale_by_schedule(lambda count: -0.1)),
         gradtx.partition({gradtx.by_rank(1): sgd, "*": gradtx.scale_by_adam()}),
     ):
-        with pytest.raises(ValueError, match="cannot be seen. Say descends=True"):
+        with pytest.raises(ValueError, match=r"cannot be seen\. Say descends=True"):
             gradtx.cautious(unseen)
     tx = UNTYPED.cautious(optax.sgd(0.1), descends=True)
     np.testing.assert_allclose(tx.update(up, tx.init(up), up)[0], -0.1, rtol=1e-6)
