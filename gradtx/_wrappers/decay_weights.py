@@ -39,7 +39,7 @@ def _cautious(updates: Leaf, params: Leaf, factor: ScalarArray) -> Leaf:
 
 _KERNELS: dict[str, Kernel] = {"proximal": _proximal, "cautious": _cautious}
 _OF_PEAK = ("independent", "corrected")
-"""What depends on the largest rate."""
+"""Modes that depend on the largest rate."""
 
 
 class DecayWeightsState(NamedTuple):
@@ -68,7 +68,7 @@ class decay_weights(GradientTransformation):
 
     Around the whole optimizer, whose updates are steps, and inside what skips or repeats steps:
     `accumulate(decay_weights(adam(1e-3), 0.1), every=4)`. Around `adam`, not `adamw`, which has a decay of its own.
-    After a line search the step is no longer the one which that has chosen: add a penalty to the objective instead.
+    It would change the step that a line search has chosen: there, add a penalty to the objective instead.
     A parameter whose gradient is `None` does not decay.
 
     State: `count`, int32, and `inner_state`. Needs `params`.
