@@ -114,18 +114,26 @@ class dynamic_loss_scale(GradientTransformation):
 
 
 def loss_scale(state: OptState) -> jax.Array:
-    """What a loop multiplies its loss by: the scale of the `dynamic_loss_scale` in a state, nested as it may be.
+    """What a loop multiplies its loss by: the scale of the `dynamic_loss_scale` in a state, however nested.
+
+    Args:
+        state: What `init` or the last `update` returned.
 
     Raises:
         ValueError: if there is none in the state, or several.
     """
 
-    def is_one(node: object) -> bool:
-        return isinstance(node, DynamicLossScaleState)
-
-    found = [node for node in jax.tree.leaves(state, is_leaf=is_one) if is_one(node)]
+    found = _scales(state)
     if len(found) != 1:
         raise ValueError(
             f"loss_scale: the state has {len(found) or 'no'} scales, expected that of one gradtx.dynamic_loss_scale"
         )
-    return found[0].scale
+    return found[0]
+
+
+def _scales(state: OptState) -> list[ScalarArray]:
+    def is_one(node: object) -> bool:
+        return isinstance(node, DynamicLossScaleState)
+
+    nodes = [node for node in jax.tree.leaves(state, is_leaf=is_one) if is_one(node)]
+    return [scale for node in nodes for scale in (node.scale, *_scales(node.inner_state))]
