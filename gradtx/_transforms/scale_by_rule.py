@@ -126,7 +126,7 @@ class layerwise_decay(Stateless):
     layers: Annotated[Sequence[Any], "static"]
 
     def __check_init__(self) -> None:
-        if not self.layers or isinstance(self.layers, str):
+        if not self.layers or not isinstance(self.layers, tuple):
             raise ValueError(f"layerwise_decay needs a rule for each layer, got {self.layers!r}")
         for rule in self.layers:
             as_rule("layerwise_decay", rule)
