@@ -122,7 +122,6 @@ def loss_scale(state: OptState) -> jax.Array:
     Raises:
         ValueError: if there is none in the state, or several.
     """
-
     found = _scales(state)
     if len(found) != 1:
         raise ValueError(

@@ -267,7 +267,7 @@ def test_what_is_kept_of_skips_has_one_structure() -> None:
         return False, params
 
     tx = gradtx.accumulate(gradtx.sgd(0.1), 2, should_skip_update_fn=parameters)
-    with pytest.raises(ValueError, match="must return a skip_state of the structure that it had at init, .*'w'"):
+    with pytest.raises(ValueError, match=r"must return a skip_state of the structure that it had at init, .*'w'"):
         tx.update(W, tx.init(W))
 
 
