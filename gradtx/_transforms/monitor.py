@@ -13,6 +13,7 @@ from .._core.contract import EmptyState, GradientTransformation
 from .._core.data import PyTreeNode, roots
 from .._core.fields import Decay, DType
 from .._core.values import show
+from .._rules import is_box
 from .._trees.precision import widen
 from .._trees.vectors import completed
 from .._types import OptState, Params, PyTree, Updates
@@ -242,4 +243,5 @@ def _kept(owner: str, name: str, measurement: PyTree, old: PyTree) -> PyTree:
 
 
 def _scalars(measurements: dict[str, PyTree]) -> dict[str, Any]:
-    return {name: value for name, value in measurements.items() if jax.tree_util.all_leaves([value])}
+    # `nnx.Optimizer` keeps each array of a state in a variable.
+    return {n: value for n, value in measurements.items() if is_box(value) or jax.tree_util.all_leaves([value])}

@@ -2,7 +2,7 @@ r"""Dynamic loss scaling: gradients in half precision that neither vanish nor ov
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ class DynamicLossScaleState(NamedTuple):
     inner_state: OptState
     """The inner state."""
 
-    def _report(self) -> dict[str, jax.Array]:
+    def _report(self) -> dict[str, Any]:
         return {"loss_scale": self.scale, "total_notfinite": self.total_notfinite}
 
 
@@ -48,7 +48,7 @@ class dynamic_loss_scale(GradientTransformation):
         updates, state = tx.update(jax.grad(scaled_loss)(params, batch), state, params)
 
     Updates are divided by the scale in float32, before what is inside sees them. A gradient that is not finite makes
-    no step: updates are 0, and the state inside stays to the bit.
+    no step: updates are 0, and the state inside stays the same to the bit.
 
     Extra arguments (`value`, `grad`) are handed on as they are: give them in their own unit, not scaled.
 
@@ -127,10 +127,10 @@ def loss_scale(state: OptState) -> jax.Array:
         raise ValueError(
             f"loss_scale: the state has {len(found) or 'no'} scales, expected that of one gradtx.dynamic_loss_scale"
         )
-    return found[0]
+    return jnp.asarray(found[0])  # `nnx.Optimizer` keeps it in a variable
 
 
-def _scales(state: OptState) -> list[ScalarArray]:
+def _scales(state: OptState) -> list[Any]:
     def is_one(node: object) -> bool:
         return isinstance(node, DynamicLossScaleState)
 

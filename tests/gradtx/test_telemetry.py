@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import gradtx
 
@@ -191,3 +192,16 @@ def test_a_batch_of_periods_is_refused_by_name() -> None:
     tx = gradtx.observe(gradtx.sgd(0.1), jnp.array([1.0, 2.0]))
     with pytest.raises(ValueError, match=r"`every` has shape \(2,\), expected one number"):
         tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_reports_and_scales_see_through_flax_s_variables() -> None:
+    model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    measures = {"norm": gradtx.global_norm, "updates": lambda updates: updates}
+    tx = gradtx.chain(gradtx.monitor(measures), gradtx.dynamic_loss_scale(gradtx.sgd(0.1), 64.0))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    optimizer.update(model, jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param)))
+    log = gradtx.report(optimizer.opt_state)
+    assert set(log) == {"norm", "loss_scale", "total_notfinite"}
+    np.testing.assert_allclose(log["norm"], np.sqrt(8), rtol=1e-6)
+    assert isinstance(gradtx.loss_scale(optimizer.opt_state), jax.Array)
