@@ -84,7 +84,7 @@ class MultiStepsState(NamedTuple):
     updated: Bool[Array, ""]
     """Whether the last call made a step."""
 
-    def _report(self) -> dict[str, jax.Array]:
+    def _report(self) -> dict[str, Any]:
         return {"mini_step": self.mini_step, "gradient_step": self.gradient_step, "updated": self.updated}
 
 
@@ -110,7 +110,7 @@ class accumulate(GradientTransformation):
     `value_fn` of that call: of one micro-batch, or of all of them if you give a function of all.
 
     State: `MultiStepsState`: one copy of the parameters (float32 for half precision) beside the inner state.
-    Units: as the inner updates. At a constant `every` of 1 (not an argument of the compiled function) the copy is
+    Units: as the inner updates. If `every` is the number 1 when the update is traced (and no tracer), the copy is
     neither read nor written. An `every` that becomes 1 in the middle of a step drops what was gathered: `flush` first.
     A gradient that is `None` in a call is left alone by that call; give it in all calls of a step or in none.
 
@@ -120,7 +120,7 @@ class accumulate(GradientTransformation):
             as there are so many, also where that is no whole number.
         use_grad_mean: Whether to average; otherwise gradients (times their weights) are added up.
         should_skip_update_fn: A function `(updates, gradient_step, params) -> (should_skip, skip_state)`. A
-            micro-batch that it rejects is as if it had never been, but for `skip_state`. `skip_not_finite` is one.
+            micro-batch that it rejects changes nothing but `skip_state` and `updated`. `skip_not_finite` is one.
         accumulator_dtype: The dtype of `acc_grads`, in place of the parameters' (float32 for half precision).
 
     Raises:
@@ -325,8 +325,8 @@ class MultiSteps(Recipe):
         opt: The transformation to feed.
         every_k_schedule: Micro-batches per step, a number or a schedule of the steps.
         use_grad_mean: Whether to average; otherwise gradients are added up.
-        should_skip_update_fn: As of `accumulate`.
-        accumulator_dtype: As of `accumulate`; optax's default is float32 for all parameters.
+        should_skip_update_fn: As in `accumulate`.
+        accumulator_dtype: As in `accumulate`; optax's default is float32 for all parameters.
 
     Raises:
         ValueError: if `every_k_schedule` is below 1.

@@ -138,7 +138,7 @@ def _measure_if_due(
 
 
 class observe(GradientTransformation):
-    r"""Keep scalars for a log of what a transformation does, which it does as without.
+    r"""Keep scalars for a log of what a transformation does, without changing what it does.
 
     `gradtx.report(state)` returns, as arrays of rank 0:
 
@@ -152,7 +152,7 @@ class observe(GradientTransformation):
       transformation without a state, `clip_fraction`, the share whose updates were shorter than what came in:
       `chain(observe(clip_by_global_norm(1.0)), adam(1e-3))`.
 
-    There is no more of the state than that: its structure never changes, and `scan` and `vmap` stack it. On
+    The state has these scalars and no history: its structure never changes, and `scan` and `vmap` stack it. On
     accelerators norms are taken while the leaves are at hand. A CPU reads gradients, updates and parameters once more,
     which takes about half the time of a step of Adam; with `every=10` a step then takes 5 % more.
 
@@ -162,7 +162,7 @@ class observe(GradientTransformation):
     Args:
         inner: What to observe; extra arguments reach it whole.
         every: Steps from one measurement of norms to the next; a report then is of the last one.
-        groups: Names of groups, each with a rule for its parameters as of `partition`: `{"head": "head/*"}`. A
+        groups: Names of groups, each with a rule for its parameters as in `partition`: `{"head": "head/*"}`. A
             parameter is in the first group whose rule matches it, or in none. Its norms are in the total, too.
 
     Raises:
