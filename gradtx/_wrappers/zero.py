@@ -15,7 +15,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, reshard
 from .._core.contract import GradientTransformation
 from .._core.fields import AtLeastOne, Convert
 from .._core.paths import Path
-from .._state_specs import AnyMesh, inferred, known_spec, leaf_specs, mesh_axes, mesh_of, zeros_inside
+from .._states.specs import AnyMesh, inferred, known_spec, leaf_specs, mesh_axes, mesh_of, zeros_inside
 from .._types import OptState, Params, PyTree, Updates
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from ._core.contract import GradientTransformation
-from ._dependence import Origin, Shape, UnstableInit, origins
-from ._rules import path_name
-from ._types import OptState, Params, PyTree
+from .._core.contract import GradientTransformation
+from .._rules import path_name
+from .._types import OptState, Params, PyTree
+from .dependence import Origin, Shape, UnstableInit, origins
 
 AnyMesh: TypeAlias = Mesh | AbstractMesh
 Entry: TypeAlias = Any

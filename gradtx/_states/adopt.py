@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._core.contract import GradientTransformation
-from ._precision.places import decoded, encoded_as
-from ._state_places import Words, at, children, describe, fit, listing
-from ._types import OptState, Params
+from .._core.contract import GradientTransformation
+from .._precision.places import decoded, encoded_as
+from .._types import OptState, Params
+from .places import Words, at, children, describe, fit, listing
 
 
 def adopt(tx: GradientTransformation, old_state: OptState, params: Params, *, drop: Sequence[str] = ()) -> OptState:
