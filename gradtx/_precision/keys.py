@@ -10,7 +10,12 @@ import numpy as np
 
 
 def first_key(given: Any) -> jax.Array:
-    """A key of one's own, of a key or a seed."""
+    """A new key from a key or a seed. Raises TypeError for anything else."""
+    if given is None or not (
+        jnp.issubdtype(jnp.result_type(given), jnp.integer)
+        or jnp.issubdtype(jnp.result_type(given), jax.dtypes.prng_key)
+    ):
+        raise TypeError(f"`key` must be a random key or a seed, a whole number; got {given!r}")
     if jnp.issubdtype(jnp.result_type(given), jax.dtypes.prng_key) or jnp.ndim(given) == 1:
         # A copy: two owners of a buffer cannot both donate it.
         return jax.random.split(given, 1)[0]

@@ -45,6 +45,8 @@ def adopt(tx: GradientTransformation, old_state: OptState, params: Params, *, dr
     """
     if not isinstance(tx, GradientTransformation):
         raise TypeError(f"adopt takes a gradtx transformation, got {tx!r}")
+    if isinstance(drop, str):
+        raise TypeError(f"adopt: `drop` must be a list of names of classes, got {drop!r}; write drop=[{drop!r}]")
     fresh = tx.init(params)
     leaves, structure = jax.tree.flatten(decoded(fresh))
     places = [unit for unit in _units(structure.unflatten(range(len(leaves)))) if unit.leaves]

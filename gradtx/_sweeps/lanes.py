@@ -108,9 +108,9 @@ def _column(owner: str, path: str, is_number: bool, column: Sequence[Any]) -> An
     if is_number or jnp.issubdtype(getattr(column[0], "dtype", float), jax.dtypes.prng_key):
         return jnp.stack([jnp.asarray(leaf) if is_number else leaf for leaf in column])
     raise ValueError(
-        f"{owner}: lanes differ in `{path}`, which is no hyperparameter but weights (or a raw random key, or numbers "
-        "of a plain function). Only numbers and typed random keys, jax.random.key(0), can be lanes; for weights write "
-        "jax.vmap(lambda weights: train(tx.replace(weights=weights)))(stacked)"
+        f"{owner}: lanes differ in `{path}`, which is no hyperparameter but weights (or a seed, a raw random key, or "
+        "numbers of a plain function). Only numbers and typed random keys, jax.random.key(0), can be lanes; "
+        "for weights write jax.vmap(lambda weights: train(tx.replace(weights=weights)))(stacked)"
     )
 
 

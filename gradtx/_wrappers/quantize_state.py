@@ -120,11 +120,10 @@ class quantize_state(GradientTransformation):
         return QuantizeStateState(encoded(state, codecs, old), key)
 
     def _codec(self, dtype: np.dtype | None, kind: jax.ShapeDtypeStruct, key: Any) -> Encode | None:
-        own = np.dtype(kind.dtype)
-        if dtype is None or kind.size < self.min_size or own.itemsize < 2:
+        if dtype is None or kind.size < self.min_size or kind.dtype.itemsize < 2:
             return None
         if dtype == np.int8:
             return partial(int8.encode, block_size=self.block_size, key=key)
         if dtype in FLOAT8:
             return partial(float8.encode, dtype=dtype, block_size=self.block_size)
-        return halves.encode_with_rest if own == np.float32 else None
+        return halves.encode_with_rest if kind.dtype == np.float32 else None
