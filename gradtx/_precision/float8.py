@@ -1,4 +1,4 @@
-"""A float of 8 bits an entry, in blocks with a scale, so that the largest entry of a block is the largest float."""
+"""A float of 8 bits per entry, in blocks with a scale, so that the largest entry of a block is the largest float."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def encode(leaf: jax.Array, dtype: np.dtype, block_size: int) -> Float8Blocks:
 
 @jax.jit
 def decode(codes: jax.Array, scales: jax.Array) -> jax.Array:
-    """The leaf."""
+    """The leaf that was encoded, in the dtype of the scales."""
     into = tiles_of(codes.shape, scales.shape)
     dtype = scales.dtype
     scales = spread(scales, into).astype(compute_dtype(dtype))

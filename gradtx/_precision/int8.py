@@ -1,4 +1,4 @@
-r"""A byte an entry: blocks with a scale, and in them the dynamic map, whose levels lie densely at both ends.
+r"""One byte per entry: blocks with a scale, and in them the dynamic map, whose levels lie densely at both ends.
 
 The map has seven decades, $10^{-7}$ to 1 of the block's largest entry, each in twice as many equal parts as the one
 below. In a byte the place of the leading 1 is then the decade, and what follows is the part: Dettmers' dynamic tree.
@@ -22,7 +22,7 @@ DECADES = 7
 
 
 class Int8Blocks(NamedTuple):
-    """A leaf of state in blocks of a byte an entry."""
+    """A leaf of state in blocks of one byte per entry."""
 
     codes: jax.Array
     """int8, of the leaf's shape."""
@@ -56,7 +56,7 @@ def encode(leaf: jax.Array, block_size: int, key: jax.Array | None = None) -> In
 
 @jax.jit
 def decode(codes: jax.Array, scales: jax.Array) -> jax.Array:
-    """The leaf."""
+    """The leaf that was encoded, in the dtype of the scales."""
     into = tiles_of(codes.shape, scales.shape)
     dtype = scales.dtype
     scales = spread(scales, into).astype(compute_dtype(dtype))

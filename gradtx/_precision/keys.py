@@ -23,7 +23,7 @@ def first_key(given: Any) -> jax.Array:
 
 
 def check_rounding(tx: Any, random: np.dtype) -> None:
-    """Raise ValueError where rounding is stochastic, but there is no key, or a dtype other than the one that has it."""
+    """Raise ValueError if rounding is stochastic and there is no key, or a dtype that is rounded to nearest only."""
     if tx.rounding == "nearest":
         return
     owner = type(tx).__name__

@@ -25,7 +25,7 @@ def is_encoded(node: object) -> bool:
 
 
 def decoded(state: OptState) -> OptState:
-    """The state with its leaves as the transformation has them; a tree of its structure with other leaves as it is."""
+    """The state with encoded leaves decoded. A tree of that structure whose leaves are not arrays stays as it is."""
     return jax.tree.map(
         lambda node: node.decode() if is_encoded(node) and hasattr(node[0], "dtype") else node,
         state,

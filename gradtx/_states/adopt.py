@@ -40,8 +40,8 @@ def adopt(tx: GradientTransformation, old_state: OptState, params: Params, *, dr
         drop: Names of classes of states that are to be left out (`"TraceState"`), though no wrapper's.
 
     Raises:
-        ValueError: if a state has no place in `tx`, or several, or one there is filled in part; all are listed.
-        TypeError: if `old_state` has lost its classes, or a leaf is of another kind of number.
+        ValueError: if a state has no place in `tx`, or several, or one in `tx` would be filled in part; all are listed.
+        TypeError: if `old_state` has lost its classes, a leaf is of another kind of number, or `drop` is a string.
     """
     if not isinstance(tx, GradientTransformation):
         raise TypeError(f"adopt takes a gradtx transformation, got {tx!r}")

@@ -45,7 +45,7 @@ def state_specs(tx: Any, params: Params, specs: PyTree = None, *, mesh: AnyMesh 
 
     Raises:
         ValueError: if `specs` do not fit the parameters, or the state cannot be told without values.
-        TypeError: if a spec is none, or a parameter's sharding has none.
+        TypeError: if a leaf of `specs` is not a `PartitionSpec`, or a parameter's sharding names no mesh axes.
     """
     coerced = _coerced("state_specs", tx)
     leaves = jax.tree.leaves(params)
