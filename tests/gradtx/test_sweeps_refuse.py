@@ -175,7 +175,7 @@ ROWS: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
     "a number of rungs": (
         ValueError,
         "expected rungs >= 1 and a factor >= 2, got 3",
-        lambda: gradtx.successive_halving(init, segment, LANES, TARGET, rungs=3),  # pyright: ignore[reportArgumentType]
+        lambda: gradtx.successive_halving(init, segment, LANES, TARGET, rungs=3),
     ),
     "a score that is a dict": (
         ValueError,
