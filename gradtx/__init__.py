@@ -164,8 +164,8 @@ from ._wrappers.stochastic_round import stochastic_round as stochastic_round
 
 # Sharded state
 
-from ._state_specs import state_specs as state_specs
-from ._state_specs import state_structs as state_structs
+from ._states.specs import state_specs as state_specs
+from ._states.specs import state_structs as state_structs
 from ._wrappers.zero import zero as zero
 
 # Sweeps

@@ -47,11 +47,13 @@ def batch_axes(tx: PyTreeNode) -> Any:
 
 
 def _axes(tx: PyTreeNode) -> Any:
-    def axis(leaf: object, is_number: bool) -> int | None:
-        is_key = jnp.issubdtype(getattr(leaf, "dtype", float), jax.dtypes.prng_key)
-        return 0 if (is_number or is_key) and getattr(leaf, "ndim", 0) else None
+    return map_data(lambda leaf, is_number: 0 if is_batch(leaf, is_number) else None, tx)
 
-    return map_data(axis, tx)
+
+def is_batch(leaf: object, is_number: bool) -> bool:
+    """Whether a leaf of a transformation holds a value for each lane."""
+    is_key = jnp.issubdtype(getattr(leaf, "dtype", float), jax.dtypes.prng_key)
+    return (is_number or is_key) and getattr(leaf, "ndim", 0) > 0
 
 
 def map_data(function: Callable[[Any, bool], Any], value: object, is_number: bool = False) -> Any:

@@ -24,11 +24,11 @@ class Group(NamedTuple):
     transformation: str
     """What is done to it."""
     leaves: int
-    """How many parameters it has as arrays."""
+    """How many arrays of parameters it has."""
     parameters: int
-    """How many as numbers."""
+    """How many numbers these hold."""
     state_bytes: int
-    """What its state takes."""
+    """Bytes that its state takes."""
 
 
 class Parameter(NamedTuple):
@@ -50,7 +50,7 @@ class Description(NamedTuple):
     groups: tuple[Group, ...]
     """Every group, in the order of precedence."""
     state_bytes: int
-    """What the whole state takes: the groups' and what is kept outside of them."""
+    """Bytes of the whole state: the groups' and what is kept outside of them."""
 
     def __repr__(self) -> str:
         total = sum(math.prod(p.shape) for p in self.parameters)
@@ -69,7 +69,7 @@ class Description(NamedTuple):
 
 
 def describe(tx: GradientTransformation, params: Params) -> Description:
-    """Which parameter goes to which group, and what the state takes. Nothing is allocated.
+    """A table of which parameter goes to which group, and of the bytes of state. Nothing is allocated.
 
         print(gradtx.describe(tx, params))
 

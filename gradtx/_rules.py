@@ -15,7 +15,7 @@ from ._core.data import PyTreeNode
 from ._types import Params, PyTree
 
 Rule: TypeAlias = str | re.Pattern[str] | Callable[[Any], Any]
-"""A pattern of `by_path`, or a function from parameters to a tree of bools like them (the classes here are such)."""
+"""A pattern of `by_path`, or a function from parameters to a tree of bools like them (the classes below make such)."""
 
 
 class _OfLeaves:
@@ -45,7 +45,7 @@ class by_rank(_OfLeaves, PyTreeNode):
     min_rank: int
 
     def holds(self, path: str, leaf: PyTree) -> bool:
-        """Whether the leaf has so many axes."""
+        """Whether the leaf has at least `min_rank` axes."""
         return np.ndim(leaf) >= self.min_rank
 
 
@@ -60,9 +60,12 @@ class by_path(_OfLeaves, PyTreeNode):
     {'bias': False, 'kernel': True}
 
     Args:
-        patterns: A `str` is a pattern as of file names, with `*`, `?` and `[...]`, of the whole path; a `*` matches
-            `/` too, and matching minds the case. A compiled regular expression may match anywhere in the path; `^`
-            and `$` are its ends.
+        patterns: A `str` has to match the whole path as a shell pattern (`fnmatch`), with `*`, `?` and `[...]`; a `*`
+            matches `/` too, and case matters. A compiled regular expression may match anywhere in the path; `^` and
+            `$` are its ends.
+
+    Raises:
+        TypeError: if a pattern is neither.
     """
 
     patterns: tuple[str | re.Pattern[str], ...]
@@ -92,11 +95,14 @@ class by_path(_OfLeaves, PyTreeNode):
 
 
 class by_rule(_OfLeaves, PyTreeNode):
-    """Parameters of which a function of path and leaf says so: `by_rule(lambda path, leaf: leaf.size < 4096)`.
+    """Parameters that a function of path and leaf selects: `by_rule(lambda path, leaf: leaf.size < 4096)`.
 
     Args:
-        predicate: A function `(path, leaf) -> bool`; the path is as in `by_path`, the leaf an array, a tracer or a
-            `ShapeDtypeStruct`, of which it may ask shape and dtype.
+        predicate: A function `(path, leaf) -> bool`; the path is as in `by_path`; the leaf is an array, a tracer or a
+            `ShapeDtypeStruct`, so look at its shape and dtype and not at its values.
+
+    Raises:
+        TypeError: if `predicate` cannot be called.
     """
 
     predicate: Callable[[str, Any], bool]
@@ -106,26 +112,27 @@ class by_rule(_OfLeaves, PyTreeNode):
             raise TypeError(f"by_rule takes a function (path, leaf) -> bool, got {self.predicate!r}")
 
     def holds(self, path: str, leaf: PyTree) -> bool:
-        """Whether the function says so."""
+        """Whether the function selects the leaf."""
         return bool(self.predicate(path, leaf))
 
 
 def path_name(path: Any) -> str:
-    """A path of JAX's as rules see it: `encoder/layers/0/kernel`."""
+    """A key path of JAX in the form that rules match: `encoder/layers/0/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def named_leaves(params: Params) -> list[tuple[str, Any]]:
     """Each leaf with its path as rules see it, in the order of `jax.tree.leaves`."""
     found = []
-    for path, node in jax.tree.leaves_with_path(params, is_leaf=_is_box):
+    for path, node in jax.tree.leaves_with_path(params, is_leaf=is_box):
         # The first key inside a box, `value`, is the box's own.
-        inside = jax.tree.leaves_with_path(node) if _is_box(node) else [(((),), node)]
+        inside = jax.tree.leaves_with_path(node) if is_box(node) else [(((),), node)]
         found += [(path_name((*path, *keys[1:])), leaf) for keys, leaf in inside]
     return found
 
 
-def _is_box(node: object) -> bool:
+def is_box(node: object) -> bool:
+    """Whether it is one of Flax's variables or boxes, a tree with an array inside."""
     return _boxes(type(node))
 
 
@@ -165,7 +172,7 @@ def first_match(owner: str, rules: Sequence[object], params: Params, default: in
 def _column(
     owner: str, rule: Callable[[Any], Any], params: Params, leaves: Sequence[tuple[str, Any]]
 ) -> Callable[[int], bool]:
-    """Whether a rule matches the leaf in a place."""
+    """A function that says whether a rule matches the leaf at a position."""
     if isinstance(rule, _OfLeaves):  # asked only for what no earlier rule has
         return lambda place: rule.holds(*leaves[place])
     answers = jax.tree.leaves(rule(params))
@@ -175,7 +182,7 @@ def _column(
 
 
 def as_rule(owner: str, rule: object) -> Callable[[Any], Any]:
-    """A rule as a function from parameters to bools. Raises TypeError for what is none."""
+    """A rule as a function from parameters to bools. Raises TypeError for anything else."""
     if isinstance(rule, (str, re.Pattern)):
         return by_path(rule)
     if not callable(rule) or isinstance(rule, type):

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from ._adopt import adopt as adopt
 from ._core.contract import GradientTransformation, Recipe
 from ._core.data import PyTreeNode, public_name
 from ._core.schedule import Schedule
-from ._state_places import Words, at, children, describe, fit, listing
+from ._states.adopt import adopt as adopt
+from ._states.places import Words, at, children, describe, fit, listing
 from ._transforms.scale import ScaleByLearningRateState, ScaleByScheduleState
 from ._transforms.weight_decay import AddDecayedWeightsState
 from ._types import OptState, Params, PyTree, Updates

@@ -116,7 +116,7 @@ def _table(name: str, exact: Stacked, compared: Mapping[str, Stacked]) -> Table:
         table.add_row(f"float32, {epoch + 1}", f"{means[0]:.4f}", f"{means[1]:.4f}", f"{100 * means[2]:.2f}", "")
     for method, curves in compared.items():
         for epoch, row in enumerate(zip(*_all_differences(curves, exact), strict=True)):
-            apart = [of for of, one in zip(("train", "loss", "accuracy"), row, strict=True) if one.beyond(0)]
+            apart = [what for what, one in zip(("train", "loss", "accuracy"), row, strict=True) if one.beyond(0)]
             texts = [_text(one, unit) for one, unit in zip(row, (1, 1, 100), strict=True)]
             table.add_row(f"{method}, {epoch + 1}", *texts, ", ".join(apart) or "no")
     return table
@@ -128,7 +128,7 @@ def _text(one: Interval, unit: float) -> str:
 
 def _goals(name: str, exact: Stacked, compared: Mapping[str, Stacked]) -> list[Goal]:
     found = []
-    for method in set(compared) - {OTHER_SEEDS}:
+    for method in [name for name in compared if name != OTHER_SEEDS]:
         ours, theirs = (curves["validation_accuracy"][:, -1] for curves in (compared[method], exact))
         last = paired(ours, theirs)
         far = max(abs(last.low), abs(last.high))

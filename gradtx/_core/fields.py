@@ -146,7 +146,10 @@ class Spec:
         return tuple(self.items.take(item, f"{where}[{i}]", validate) for i, item in enumerate(value))
 
     def _expected(self) -> str:
-        container = [f"a tuple or dict of values that are {self.items._expected()}"] if self.items is not None else []
+        items = self.items._expected() if self.items is not None else ""
+        container = (
+            [] if self.items is None else ["a tuple or dict" + (f" of values that are {items}" if items else "")]
+        )
         numbers = ["a number", "an array of floats"] if self.numbers else []
         return " or ".join(
             [*numbers, *(node.describes for node in self.nodes), *container, *(t.__name__ for t in self.types)]

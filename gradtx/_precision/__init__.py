@@ -1,1 +1,1 @@
-"""Codecs: a leaf of state in fewer bytes; and steps to parameters that are rounded on purpose."""
+"""Codecs: a leaf of state in fewer bytes; and steps that land exactly on rounded parameters."""

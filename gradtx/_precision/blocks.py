@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec, reshard
 
+from .._trees.precision import compute_dtype
+
 
 class Tiles(NamedTuple):
     """How an array falls into blocks: axes before `axis` by single indices, those after it whole."""
@@ -52,7 +54,7 @@ def tiles_of(shape: tuple[int, ...], scales: tuple[int, ...]) -> Tiles:
 
 
 def size_for(shape: tuple[int, ...], scales: tuple[int, ...]) -> int:
-    """A size of which `tiles` makes blocks that have scales of this shape."""
+    """A size for which `tiles` makes blocks whose scales have this shape."""
     blocks = tiles_of(shape, scales)
     entries = blocks.length * math.prod(shape[blocks.axis + 1 :])
 
@@ -109,11 +111,6 @@ def _explicit_spec(array: Any) -> PartitionSpec | None:
     return PartitionSpec(*spec, *[None] * (array.ndim - len(spec)))
 
 
-def inside(into: Tiles, rank: int) -> tuple[int, ...]:
-    """The axes of a block in an array of that rank which `split` made."""
-    return tuple(range(into.axis + 1, rank))
-
-
 def spread(scales: jax.Array, into: Tiles) -> jax.Array:
     """Scales in the shape to compute with what `split` made."""
     return jnp.expand_dims(scales, into.axis + 1)
@@ -124,8 +121,24 @@ def gathered(scales: jax.Array, into: Tiles) -> jax.Array:
     return jnp.squeeze(scales, into.axis + 1)
 
 
-def shares(blocks: jax.Array, size: jax.Array) -> jax.Array:
-    """Entries over the size of their block, float32 in -1 to 1."""
+def scaled(leaf: jax.Array, into: Tiles) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A leaf as shares of its blocks' largest entries, as `split` lays them out.
+
+    Returns:
+        The shares, float32 in -1 to 1 but for the rounding of the size to the leaf's dtype; the size of each block, its
+        largest absolute value, in that dtype; and whether the block has a negative entry, or a NaN.
+    """
+    blocks = split(jax.lax.stop_gradient(leaf).astype(compute_dtype(leaf.dtype)), into)
+    axes = tuple(range(into.axis + 1, blocks.ndim))
+    least, most = (of(blocks, axis=axes, keepdims=True) for of in (jnp.min, jnp.max))
+    size = jnp.maximum(-least, most)
+    # XLA flushes smaller ones to 0.
+    size = jnp.where(size < jnp.finfo(size.dtype).tiny, 0, size).astype(leaf.dtype)
+    # Not `least < 0`: a NaN is to count as of both signs.
+    return _shares(blocks, size), size, ~(least >= 0)
+
+
+def _shares(blocks: jax.Array, size: jax.Array) -> jax.Array:
     # XLA multiplies by the reciprocal of what is the same for many, and that of the largest floats is flushed to 0.
     unit = jnp.where(size > 1, 2.0**-32, 1).astype(blocks.dtype)
     share = (blocks * unit) / jnp.where(size == 0, 1, size.astype(blocks.dtype) * unit)

@@ -1,4 +1,4 @@
-"""A float of 8 bits an entry, in blocks with a scale, so that the largest entry of a block is the largest float."""
+"""A float of 8 bits per entry, in blocks with a scale, so that the largest entry of a block is the largest float."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._trees.precision import compute_dtype
-from .blocks import gathered, inside, join, shares, size_for, split, spread, tiles, tiles_of
+from .blocks import gathered, join, scaled, size_for, split, spread, tiles, tiles_of
 
 
 class Float8Blocks(NamedTuple):
@@ -34,24 +34,19 @@ class Float8Blocks(NamedTuple):
 def encode(leaf: jax.Array, dtype: np.dtype, block_size: int) -> Float8Blocks:
     """A leaf in blocks. A block with a NaN or an infinite entry decodes to NaN and infinities."""
     into, kind = tiles(leaf.shape, block_size), jnp.finfo(dtype)
-    blocks = split(jax.lax.stop_gradient(leaf).astype(compute_dtype(leaf.dtype)), into)
-    axes = inside(into, blocks.ndim)
-    least, most = (of(blocks, axis=axes, keepdims=True) for of in (jnp.min, jnp.max))
-    size = jnp.maximum(-least, most)
-    size = jnp.where(size < jnp.finfo(size.dtype).tiny, 0, size).astype(leaf.dtype)
-    has_negative = ~(least >= 0)
-    share = jnp.clip(shares(blocks, size), -1, 1)  # the size may have been rounded
+    share, size, has_negative = scaled(leaf, into)
+    share = jnp.clip(share, -1, 1)  # the size may have been rounded
     top, low = float(kind.max), float(kind.smallest_subnormal)
     root = jnp.sqrt(jnp.maximum(share, 0)) * top
     # What is not 0 does not become 0 where no entry is negative: it may be a divisor.
     codes = jnp.where(has_negative, share * top, jnp.where(share > 0, jnp.maximum(root, low), 0)).astype(dtype)
-    codes = jax.lax.optimization_barrier(codes)
+    codes = jax.lax.optimization_barrier(codes)  # as in `int8.encode`
     return Float8Blocks(join(codes, into, leaf), gathered(jnp.where(has_negative, -size, size), into))
 
 
 @jax.jit
 def decode(codes: jax.Array, scales: jax.Array) -> jax.Array:
-    """The leaf."""
+    """The leaf that was encoded, in the dtype of the scales."""
     into = tiles_of(codes.shape, scales.shape)
     dtype = scales.dtype
     scales = spread(scales, into).astype(compute_dtype(dtype))

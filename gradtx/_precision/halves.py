@@ -1,4 +1,4 @@
-"""Half precision: to the nearest, at random, or with what the rounding leaves kept beside it."""
+"""Half precision: rounded to nearest, rounded at random, or with the rounding error kept beside it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Rounded(NamedTuple):
     """Of the leaf's shape."""
 
     def decode(self) -> jax.Array:
-        """The leaf."""
+        """The leaf, in float32."""
         return jnp.asarray(self.value).astype(jnp.float32)
 
     def another(self, leaf: jax.Array) -> Rounded | RoundedDouble:
@@ -32,7 +32,7 @@ class RoundedDouble(NamedTuple):
     """Of the leaf's shape."""
 
     def decode(self) -> jax.Array:
-        """The leaf."""
+        """The leaf, in float64."""
         return jnp.asarray(self.value).astype(jnp.float64)
 
     def another(self, leaf: jax.Array) -> Rounded | RoundedDouble:
@@ -41,7 +41,7 @@ class RoundedDouble(NamedTuple):
 
 
 class Bfloat16WithRest(NamedTuple):
-    """A float32 leaf of state as bfloat16 and a byte of what its rounding leaves: 24 bits."""
+    """A float32 leaf of state as bfloat16 and a byte of the rounding error: 24 bits."""
 
     high: jax.Array
     """bfloat16, of the leaf's shape: the leaf rounded to nearest."""
@@ -53,20 +53,20 @@ class Bfloat16WithRest(NamedTuple):
         return with_rest(self.high, self.rest)
 
     def another(self, leaf: jax.Array) -> Bfloat16WithRest:
-        """Another leaf, encoded so."""
+        """Another leaf, encoded in the same way."""
         return encode_with_rest(leaf)
 
 
 @partial(jax.jit, static_argnames="dtype")
 def rounded(leaf: jax.Array, dtype: np.dtype) -> Rounded | RoundedDouble:
-    """A leaf to the nearest of a narrower dtype."""
+    """A leaf rounded to nearest in a narrower dtype."""
     kind = RoundedDouble if leaf.dtype == np.float64 else Rounded
     return kind(jax.lax.stop_gradient(leaf).astype(dtype))
 
 
 @jax.jit
 def rounded_at_random(leaf: jax.Array, key: jax.Array) -> Rounded | RoundedDouble:
-    """A leaf in bfloat16, up or down at random so that its mean is the leaf."""
+    """A leaf rounded to bfloat16, up or down at random, so that the mean is the leaf."""
     kind = RoundedDouble if leaf.dtype == np.float64 else Rounded
     return kind(at_random(jax.lax.stop_gradient(leaf).astype(jnp.float32), key).astype(jnp.bfloat16))
 
@@ -74,8 +74,8 @@ def rounded_at_random(leaf: jax.Array, key: jax.Array) -> Rounded | RoundedDoubl
 def at_random(x: jax.Array, key: jax.Array) -> jax.Array:
     """float32 rounded to numbers of bfloat16: to a neighbour with the probability that makes the mean exact.
 
-    A random number below the last place of bfloat16 is added to the bits, and what is below is cut off: it carries with
-    just that probability. NaN and infinities stay.
+    A random 16-bit number is added to the bits, and the low 16 are cut off: the sum carries with just that probability.
+    NaN and infinities stay.
     """
     noise = jax.random.bits(key, x.shape, jnp.uint16).astype(jnp.uint32)
     bits = (jax.lax.bitcast_convert_type(x, jnp.uint32) + noise) & np.uint32(0xFFFF0000)
@@ -84,7 +84,7 @@ def at_random(x: jax.Array, key: jax.Array) -> jax.Array:
 
 @jax.jit
 def encode_with_rest(leaf: jax.Array) -> Bfloat16WithRest:
-    """A float32 leaf as bfloat16 and the rest; it decodes to within 2^-15 of itself."""
+    """A float32 leaf as bfloat16 and the rounding error; it decodes to within 2^-15 of itself."""
     leaf = jax.lax.stop_gradient(leaf)
     high = leaf.astype(jnp.bfloat16)
     # Floats of one sign follow each other as integers do: the rest is a difference of bits, across powers of two, too.
@@ -96,16 +96,16 @@ def encode_with_rest(leaf: jax.Array) -> Bfloat16WithRest:
 
 @jax.jit
 def with_rest(high: jax.Array, rest: jax.Array) -> jax.Array:
-    """The leaf."""
+    """The float32 leaf that `encode_with_rest` made the two of."""
     bits = _bits(high.astype(jnp.float32)) + (rest.astype(jnp.int32) << 8)
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
 @jax.jit
 def low_bits(master: jax.Array, high: jax.Array) -> jax.Array:
-    """What a float32 is above a bfloat16 near it, in its last places, as int16: `with_low_bits` gives it back exactly.
+    """Bits of a float32 minus those of a bfloat16 near it, as int16: `with_low_bits` gives the float32 back exactly.
 
-    Where the two are farther apart than a half of the last place of bfloat16, the nearest that is not.
+    If the two are farther apart than half a unit in the last place of bfloat16, it gives the nearest one that is not.
     """
     left = _bits(master) - _bits(high.astype(jnp.float32))
     # Across 0 bits do not follow each other; then the low bits say nothing but the sign, and are left out.
@@ -116,14 +116,14 @@ def low_bits(master: jax.Array, high: jax.Array) -> jax.Array:
 
 @jax.jit
 def with_low_bits(high: jax.Array, low: jax.Array) -> jax.Array:
-    """The float32 that `low_bits` was taken of."""
+    """The float32 whose `low_bits` these are."""
     return jax.lax.bitcast_convert_type(_bits(high.astype(jnp.float32)) + low.astype(jnp.int32), jnp.float32)
 
 
 def nearest_away(x: jax.Array) -> jax.Array:
-    """float32 rounded to numbers of bfloat16, ties away from 0: what is left then always has 16 bits.
+    """float32 rounded to numbers of bfloat16, ties away from 0: the rounding error then always fits in 16 bits.
 
-    With ties to even it has a place more: a tie may lie half a place above as well as below.
+    With ties to even it needs one bit more, as a tie may lie half a place above as well as below.
     """
     bits = (jax.lax.bitcast_convert_type(x, jnp.uint32) + np.uint32(0x8000)) & np.uint32(0xFFFF0000)
     return jnp.where(jnp.isfinite(x), jax.lax.bitcast_convert_type(bits, jnp.float32), x)

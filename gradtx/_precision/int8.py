@@ -1,4 +1,4 @@
-r"""A byte an entry: blocks with a scale, and in them the dynamic map, whose levels lie densely at both ends.
+r"""One byte per entry: blocks with a scale, and in them the dynamic map, whose levels lie densely at both ends.
 
 The map has seven decades, $10^{-7}$ to 1 of the block's largest entry, each in twice as many equal parts as the one
 below. In a byte the place of the leading 1 is then the decade, and what follows is the part: Dettmers' dynamic tree.
@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from .._trees.precision import compute_dtype
-from .blocks import gathered, inside, join, shares, size_for, split, spread, tiles, tiles_of
+from .blocks import gathered, join, scaled, size_for, split, spread, tiles, tiles_of
 
 DECADES = 7
 """Of the map: 8 bits are a sign and 7 that the leading 1 can be in (Dettmers et al., 2022, section 2.2)."""
 
 
 class Int8Blocks(NamedTuple):
-    """A leaf of state in blocks of a byte an entry."""
+    """A leaf of state in blocks of one byte per entry."""
 
     codes: jax.Array
     """int8, of the leaf's shape."""
@@ -45,16 +45,9 @@ def encode(leaf: jax.Array, block_size: int, key: jax.Array | None = None) -> In
     A block with a NaN or an infinite entry decodes to NaN and infinities.
     """
     into = tiles(leaf.shape, block_size)
-    blocks = split(jax.lax.stop_gradient(leaf).astype(compute_dtype(leaf.dtype)), into)
-    axes = inside(into, blocks.ndim)
-    least, most = (of(blocks, axis=axes, keepdims=True) for of in (jnp.min, jnp.max))
-    size = jnp.maximum(-least, most)
-    # XLA flushes smaller ones to 0.
-    size = jnp.where(size < jnp.finfo(size.dtype).tiny, 0, size).astype(leaf.dtype)
-    # Not `least < 0`: a NaN is to count as of both signs.
-    has_negative = ~(least >= 0)
+    share, size, has_negative = scaled(leaf, into)
     random = None if key is None else split(jax.random.uniform(key, leaf.shape, jnp.float32), into)
-    codes = _codes(shares(blocks, size), has_negative, random)
+    codes = _codes(share, has_negative, random)
     scales = jnp.where(has_negative, -size, size)
     # Else the rearrangement, which costs nothing by itself, becomes divisions of indices in the kernel of the codes.
     codes = jax.lax.optimization_barrier(codes)
@@ -63,7 +56,7 @@ def encode(leaf: jax.Array, block_size: int, key: jax.Array | None = None) -> In
 
 @jax.jit
 def decode(codes: jax.Array, scales: jax.Array) -> jax.Array:
-    """The leaf."""
+    """The leaf that was encoded, in the dtype of the scales."""
     into = tiles_of(codes.shape, scales.shape)
     dtype = scales.dtype
     scales = spread(scales, into).astype(compute_dtype(dtype))

@@ -10,7 +10,12 @@ import numpy as np
 
 
 def first_key(given: Any) -> jax.Array:
-    """A key of one's own, of a key or a seed."""
+    """A new key from a key or a seed. Raises TypeError for anything else."""
+    if given is None or not (
+        jnp.issubdtype(jnp.result_type(given), jnp.integer)
+        or jnp.issubdtype(jnp.result_type(given), jax.dtypes.prng_key)
+    ):
+        raise TypeError(f"`key` must be a random key or a seed, a whole number; got {given!r}")
     if jnp.issubdtype(jnp.result_type(given), jax.dtypes.prng_key) or jnp.ndim(given) == 1:
         # A copy: two owners of a buffer cannot both donate it.
         return jax.random.split(given, 1)[0]
@@ -18,7 +23,7 @@ def first_key(given: Any) -> jax.Array:
 
 
 def check_rounding(tx: Any, random: np.dtype) -> None:
-    """Raise ValueError where rounding is stochastic, but there is no key, or a dtype other than the one that has it."""
+    """Raise ValueError if rounding is stochastic and there is no key, or a dtype that is rounded to nearest only."""
     if tx.rounding == "nearest":
         return
     owner = type(tx).__name__

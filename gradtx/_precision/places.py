@@ -25,7 +25,7 @@ def is_encoded(node: object) -> bool:
 
 
 def decoded(state: OptState) -> OptState:
-    """The state with its leaves as the transformation has them; a tree of its structure with other leaves as it is."""
+    """The state with encoded leaves decoded. A tree of that structure whose leaves are not arrays stays as it is."""
     return jax.tree.map(
         lambda node: node.decode() if is_encoded(node) and hasattr(node[0], "dtype") else node,
         state,
@@ -46,12 +46,12 @@ def encoded(state: OptState, codecs: Sequence[Encode | None], old: tuple[OptStat
     """The state with some leaves encoded.
 
     Args:
-        state: What the transformation returned.
+        state: What the transformation returned. A leaf that a codec inside of it has encoded counts as one.
         codecs: One for each leaf, or `None`.
         old: The state before, encoded, and decoded. A leaf that is still the one that was decoded was left alone (it
             has no gradient), and so is its code.
     """
-    leaves, structure = jax.tree.flatten(state)
+    leaves, structure = jax.tree.flatten(state, is_leaf=is_encoded)
     before: list[Any] = [None] * len(leaves)
     if old is None:
         # A new state is mostly zeros, and XLA would work their code out, entry by entry, while it compiles.
@@ -61,7 +61,10 @@ def encoded(state: OptState, codecs: Sequence[Encode | None], old: tuple[OptStat
         ]
     else:
         rows = (jax.tree.leaves(old[0], is_leaf=is_encoded), jax.tree.leaves(old[1]))
-        before = [code if leaf is was else None for code, was, leaf in zip(*rows, leaves, strict=True)]
+        # Around another codec `old` is decoded already; then there is no code to keep.
+        before = [
+            code if leaf is was and is_encoded(code) else None for code, was, leaf in zip(*rows, leaves, strict=True)
+        ]
     return structure.unflatten(
         leaf if codec is None else codec(leaf) if code is None else code
         for leaf, codec, code in zip(leaves, codecs, before, strict=True)
@@ -71,16 +74,22 @@ def encoded(state: OptState, codecs: Sequence[Encode | None], old: tuple[OptStat
 def chosen(owner: str, rules: tuple[tuple[Rule, np.dtype | None], ...], state: OptState) -> list[np.dtype | None]:
     """For each leaf of a state the dtype of the first rule that matches it; `None` where there is none.
 
-    Only floating leaves with an axis have one: counts, keys and scalars are what they are.
+    Only floating leaves with an axis have one: counts, keys and scalars stay as they are, and so does what a codec
+    inside has encoded.
     """
-    paths = jax.tree.leaves_with_path(state)
-    answers = [_matches(owner, rule, state, [path for path, _ in paths]) for rule, _ in rules]
+    paths = jax.tree.leaves_with_path(_of_leaf_shapes(state))
+    answers = [_matches(owner, rule, _of_leaf_shapes(state), [path for path, _ in paths]) for rule, _ in rules]
     found = []
-    for i, (_, leaf) in enumerate(paths):
+    for i, leaf in enumerate(jax.tree.leaves(state, is_leaf=is_encoded)):
         dtype = next((dtype for (_, dtype), matches in zip(rules, answers, strict=True) if matches[i]), None)
-        is_array = jnp.issubdtype(jnp.result_type(leaf), jnp.floating) and np.ndim(leaf) > 0
-        found.append(dtype if is_array else None)
+        has_one = not is_encoded(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.floating) and np.ndim(leaf) > 0
+        found.append(dtype if has_one else None)
     return found
+
+
+def _of_leaf_shapes(state: OptState) -> OptState:
+    """The state with an array of the leaf's shape in place of each encoded leaf."""
+    return jax.tree.map(lambda node: node[0] if is_encoded(node) else node, state, is_leaf=is_encoded)
 
 
 def _matches(owner: str, rule: Rule, state: OptState, paths: list[Any]) -> list[bool]:
@@ -127,5 +136,6 @@ def parts_inside(inner: GradientTransformation, state: Any) -> list[tuple[Path, 
 
 
 def kinds(state: PyTree) -> list[jax.ShapeDtypeStruct]:
-    """Shape and dtype of each leaf."""
-    return [jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(state)]
+    """Shape and dtype of each leaf; of an encoded one those of its codes."""
+    leaves = jax.tree.leaves(_of_leaf_shapes(state))
+    return [jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]

@@ -1,4 +1,4 @@
-"""In what two transformations differ, beside their numbers, in words."""
+"""What two transformations differ in, apart from their numbers, in words."""
 
 from __future__ import annotations
 

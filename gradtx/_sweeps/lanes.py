@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .._batch import batch_axes, map_data
+from .._batch import batch_axes, is_batch, map_data
 from .._core.data import PyTreeNode
 from .._core.fields import own
 from .._core.values import same, shortest
@@ -108,9 +108,9 @@ def _column(owner: str, path: str, is_number: bool, column: Sequence[Any]) -> An
     if is_number or jnp.issubdtype(getattr(column[0], "dtype", float), jax.dtypes.prng_key):
         return jnp.stack([jnp.asarray(leaf) if is_number else leaf for leaf in column])
     raise ValueError(
-        f"{owner}: lanes differ in `{path}`, which is no hyperparameter but weights (or a raw random key, or numbers "
-        "of a plain function). Only numbers and typed random keys, jax.random.key(0), can be lanes; for weights write "
-        "jax.vmap(lambda weights: train(tx.replace(weights=weights)))(stacked)"
+        f"{owner}: lanes differ in `{path}`, which is no hyperparameter but weights (or a seed, a raw random key, or "
+        "numbers of a plain function). Only numbers and typed random keys, jax.random.key(0), can be lanes; "
+        "for weights write jax.vmap(lambda weights: train(tx.replace(weights=weights)))(stacked)"
     )
 
 
@@ -135,7 +135,7 @@ def lane(txs: PyTreeNode | Grid, index: SupportsIndex) -> Any:
         raise IndexError(f"lane: there are {count} lanes, 0 to {count - 1}; got {i}")
 
     def pick(leaf: PyTree, is_number: bool) -> Any:
-        if _is_batch(leaf, is_number):
+        if is_batch(leaf, is_number):
             leaf = leaf[i]
         return plain_number(leaf) if is_number else leaf
 
@@ -157,18 +157,13 @@ def take(txs: PyTreeNode | Grid, indices: PyTree) -> Any:
     """
     txs, count = batch_of("take", txs)
     if isinstance(indices, Tracer):
-        return map_data(lambda leaf, number: jnp.asarray(leaf)[indices] if _is_batch(leaf, number) else leaf, txs)
+        return map_data(lambda leaf, number: jnp.asarray(leaf)[indices] if is_batch(leaf, number) else leaf, txs)
     chosen = np.asarray(indices)
     if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not chosen.size:
         raise IndexError(f"take: expected a list of whole numbers, got {indices!r}")
     if chosen.min() < -count or chosen.max() >= count:
         raise IndexError(f"take: there are {count} lanes, 0 to {count - 1}; got {chosen.tolist()}")
-    return map_data(lambda leaf, number: own(leaf[chosen]) if _is_batch(leaf, number) else leaf, txs)
-
-
-def _is_batch(leaf: object, is_number: bool) -> bool:
-    is_key = jnp.issubdtype(getattr(leaf, "dtype", float), jax.dtypes.prng_key)
-    return (is_number or is_key) and getattr(leaf, "ndim", 0) > 0
+    return map_data(lambda leaf, number: own(leaf[chosen]) if is_batch(leaf, number) else leaf, txs)
 
 
 def batch_of(owner: str, txs: object) -> tuple[Any, int]:

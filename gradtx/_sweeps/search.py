@@ -60,13 +60,14 @@ def successive_halving(
         devices: As in `sweep`.
 
     Raises:
-        ValueError: if `rungs` or `factor` ask for nothing, or a score is no single number; and as `sweep`.
+        ValueError: if `rungs` or `factor` ask for nothing, or a score is not a single number; and as `sweep`.
+        TypeError: if a score is complex; and as `sweep`.
 
     Source: Jamieson and Talwalkar, 2016. Differs: lanes are kept by their last score alone.
     """
     owner = "successive_halving"
     batch, count = batch_of(owner, txs)
-    if not rungs or min(rungs) < 1 or factor < 2:
+    if not isinstance(rungs, Sequence) or not rungs or min(rungs) < 1 or factor < 2:
         raise ValueError(f"{owner}: expected rungs >= 1 and a factor >= 2, got {rungs!r} and {factor!r}")
     alive, scores = np.arange(count), np.full((len(rungs), count), np.nan)
     carry = run(owner, init, batch, count, (), (), how, None, devices)
@@ -124,8 +125,9 @@ def population_based_training(
         devices: As in `sweep`.
 
     Raises:
-        ValueError: if `generations` or `share` are out of range, a score is no single number, or what `explore` returns
-            differs in more than numbers; and as `sweep`.
+        ValueError: if `generations` or `share` are out of range, a score is not a single number, or what `explore`
+            returns differs in more than numbers; and as `sweep`.
+        TypeError: if a score is complex; and as `sweep`.
 
     Source: Jaderberg et al., 2017 (truncation selection).
     """
@@ -164,10 +166,11 @@ def _segment(
     devices: Sequence[Any] | None,
 ) -> tuple[PyTree, PyTree]:
     found = run(owner, train, txs, count, (carry,), args, how, None, devices)
-    if not isinstance(found, tuple) or len(found) != 2 or jax.tree.structure(found[0]) != jax.tree.structure(carry):
+    expected = jax.tree.structure((carry, 0.0))
+    if jax.tree.structure(found) != expected:
         raise ValueError(
-            f"{owner}: `train` must return a pair, a carry of the structure that `init` returns and a score; got "
-            f"{jax.tree.structure(found)}"
+            f"{owner}: `train` must return a pair, a carry of the structure that `init` returns and a score, "
+            f"{expected}; got {jax.tree.structure(found)}"
         )
     return found
 
@@ -176,6 +179,8 @@ def _scores(owner: str, score: PyTree) -> np.ndarray:
     scores = np.asarray(fetch(score))
     if scores.ndim != 1:
         raise ValueError(f"{owner}: the score of a lane must be one number, got an array of shape {scores.shape[1:]}")
+    if np.iscomplexobj(scores):
+        raise TypeError(f"{owner}: the score of a lane must be real, got {scores.dtype}")
     return scores.astype(np.float64)
 
 

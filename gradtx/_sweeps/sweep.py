@@ -99,16 +99,26 @@ def sweep(
         devices: Each takes a part of the lanes. All there are by default.
 
     Raises:
-        ValueError: if nothing is a batch, two batches differ in length, or `how` is another word.
-        TypeError: if `txs` is no transformation, or `args` or what `train` returns are no arrays.
+        ValueError: if nothing is a batch, two batches differ in length, `how` is another word, `seeds` are not whole
+            numbers from 0 to 2**32 - 1, or a grid has an axis `seed` beside them.
+        TypeError: if `txs` is not a transformation of gradtx, `train` has no hash or is not callable, or `args` or what
+            `train` returns are not arrays.
     """
     labels = txs.labels if isinstance(txs, Grid) else None
     batch, count = batch_of("sweep", txs)
     numbers = None if seeds is None else _numbers(seeds)
     coords = {LANE: np.arange(count)} if labels is None else labels
     if numbers is not None:
+        if SEED in coords:
+            raise ValueError(
+                f"sweep: the grid has an axis `{SEED}`, which is the name of that of `seeds`, too; give it another name"
+            )
         coords = {SEED: numbers, **coords}
-    found = fetch(run("sweep", train, batch, count, (), args, how, numbers, devices))
+    found = run("sweep", train, batch, count, (), args, how, numbers, devices)
+    for name, leaf in _named(found).items():
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            raise TypeError(f"sweep: `{name}` is a random key; return jax.random.key_data(key)")
+    found = fetch(found)
     shape = tuple(map(len, coords.values()))
     lead = 1 if numbers is None else 2
     return SweepResults(

@@ -12,6 +12,8 @@ from jax.typing import ArrayLike
 from .._core.contract import EmptyState, GradientTransformation
 from .._core.data import PyTreeNode, roots
 from .._core.fields import Decay, DType
+from .._core.values import show
+from .._rules import is_box
 from .._trees.precision import widen
 from .._trees.vectors import completed
 from .._types import OptState, Params, PyTree, Updates
@@ -147,7 +149,8 @@ class monitor(GradientTransformation):
             gradtx.adam(1e-3),
         )
 
-    `gradtx.report(state)` returns the measurements that are scalars. Half-precision updates are measured in float32.
+    `gradtx.report(state)` returns each measurement that is one array, as it is; it leaves out trees of several.
+    Half-precision updates are measured in float32.
 
     State: `measurements` and `measure_states`. Units: of what is measured.
 
@@ -190,8 +193,11 @@ class monitor(GradientTransformation):
         return updates, MonitorState(new, tuple(states))
 
     def _shown(self) -> list[str]:
-        shown = [m.measure if isinstance(m, _Plain) else m for m in self.measures]
-        return [repr(dict(zip(self.names, shown, strict=True)))]
+        shown = (
+            m.measure if isinstance(m, _Plain) else m.transform if isinstance(m, _Transformed) else m
+            for m in self.measures
+        )
+        return [f"{{{', '.join(f'{name!r}: {show(each)}' for name, each in zip(self.names, shown, strict=True))}}}"]
 
 
 class snapshot(GradientTransformation):
@@ -237,4 +243,5 @@ def _kept(owner: str, name: str, measurement: PyTree, old: PyTree) -> PyTree:
 
 
 def _scalars(measurements: dict[str, PyTree]) -> dict[str, Any]:
-    return {name: value for name, value in measurements.items() if jax.tree_util.all_leaves([value])}
+    # `nnx.Optimizer` keeps each array of a state in a variable.
+    return {n: value for n, value in measurements.items() if is_box(value) or jax.tree_util.all_leaves([value])}

@@ -40,10 +40,10 @@ class scale_by_rule(GradientTransformation):
     Behind an optimizer it multiplies the learning rate; the factors are data, so that they can be swept. Behind
     `adamw` it multiplies the weight decay as well, as a rate does.
 
-    State: `count`, int32. Keeps the gradient's sign.
+    State: `count`, int32. Units: as the updates. Keeps their sign.
 
     Args:
-        factors: A number >= 0 or a schedule for each rule, in order of precedence. Rules are as of `partition`.
+        factors: A number >= 0 or a schedule for each rule, in order of precedence. Rules are as in `partition`.
 
     Raises:
         TypeError: if a key is no rule.
@@ -101,18 +101,20 @@ class scale_by_rule(GradientTransformation):
 
 
 class layerwise_decay(Stateless):
-    r"""Multiply updates the less, the nearer their layer is to the input: $u_t = \delta^{n-1-i}\,g_t$, layer i of n.
+    r"""Multiply updates by a factor that decays from the last layer to the first.
+
+    $$u_t = \delta^{n-1-i}\,g_t \quad\text{for layer } i = 0, \dots, n-1$$
 
         layers = ["embed/*", *(f"blocks/{i}/*" for i in range(12)), "head/*"]
         gradtx.chain(gradtx.adamw(1e-3), gradtx.layerwise_decay(0.75, layers))
 
     The last layer has the factor 1. For fine-tuning: what early layers have learned is moved less.
 
-    State: `EmptyState()`. Keeps the gradient's sign.
+    State: `EmptyState()`. Units: as the updates. Keeps their sign.
 
     Args:
         decay: delta, in (0, 1].
-        layers: A rule for each layer, from the input to the output, as of `partition`; the first that matches a
+        layers: A rule for each layer, from the input to the output, as in `partition`; the first that matches a
             parameter is its layer. `by_path("embed/*", "pos_embed")` makes one layer of two places.
 
     Raises:
@@ -126,7 +128,7 @@ class layerwise_decay(Stateless):
     layers: Annotated[Sequence[Any], "static"]
 
     def __check_init__(self) -> None:
-        if not self.layers or isinstance(self.layers, str):
+        if not self.layers or not isinstance(self.layers, tuple):
             raise ValueError(f"layerwise_decay needs a rule for each layer, got {self.layers!r}")
         for rule in self.layers:
             as_rule("layerwise_decay", rule)

@@ -1,13 +1,13 @@
 """Steps that may be left out: kernels that select the old state as soon as they have the new one.
 
-A wrapper that leaves a step out selects, entry by entry, the new state or the old. Done behind the update, that is one
+A wrapper that leaves a step out selects, entry by entry, the new state or the old. Done after the update, that is one
 kernel too many: updates are made of the new state, what is selected is another array, and the old one cannot be
 overwritten while both are read. XLA:CPU then copies the whole state, and takes four times as long (Adam, 14 M entries,
 donated arrays). Done inside, everything that follows reads what is selected. The program has the bare update's kernels,
 writes its state in place, and takes 1.1 to 1.2 of its time, most of which is a look at the gradient. Where the step is
 left out, what was made of the old state is left out, too.
 
-A kernel says nothing of this. It is traced, and what it returns for a state is replaced where it first appears.
+Kernels need not know of this. A kernel is traced, and what it returns for a state is replaced where it first appears.
 """
 
 from __future__ import annotations

@@ -95,13 +95,25 @@ def _is_finite(leaf: Inexact[Array, "*shape"]) -> Condition:
     return jnp.isfinite(jnp.sum(leaf - leaf))
 
 
-def as_condition(owner: str, value: object) -> Condition:
-    """What a function of the user's has answered. Raises TypeError unless it is one bool."""
+def check_function(what: str, value: object) -> None:
+    """An argument that is called later has to be a function. Raises TypeError otherwise, where it is given."""
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"{what} must be a function, got {value!r}")
+
+
+def as_condition(what: str, value: object, verb: str = "return") -> Condition:
+    """One bool, which a function of the user's has answered or an argument is. Raises TypeError for anything else.
+
+    Args:
+        what: What messages begin with.
+        value: A bool of Python, NumPy or JAX.
+        verb: What it must do: "return" a bool, or "be" one.
+    """
     if isinstance(value, (bool, np.bool_)):
         return jnp.asarray(bool(value))
     if not isinstance(value, (jax.Array, np.ndarray)) or value.dtype != bool or value.shape != ():
         came = f"{value.dtype}{list(value.shape)}" if isinstance(value, (jax.Array, np.ndarray)) else repr(value)
-        raise TypeError(f"{owner} must return one bool, True or False or a boolean array of rank 0, got {came}")
+        raise TypeError(f"{what} must {verb} one bool, True or False or a boolean array of rank 0, got {came}")
     return jnp.asarray(value)
 
 

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from .._maths import safe_sqrt
+from .._trees.vectors import power_of_two_scale
 from .._types import ScalarArray
 from ._choose import Condition
 
@@ -39,6 +40,8 @@ def is_spike(window: Window, latest: ScalarArray, sigma: ArrayLike) -> Condition
     count = jnp.sum(known, dtype=np.int32)
     # Counted from the latest, so that a loss that stays the same, rounding and all, is 0 above its mean.
     below = jnp.where(known, latest - jnp.where(known, window, latest), 0)
+    # In a unit in which squares neither vanish nor overflow: losses do fall below 1e-19.
+    below = (1 / power_of_two_scale(jnp.max(jnp.abs(below)))) * below
     size = jnp.maximum(count, 1).astype(window.dtype)
     mean = jnp.sum(below) / size
     variance = jnp.sum(jnp.where(known, (below - mean) ** 2, 0)) / jnp.maximum(size - 1, 1)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool
 
@@ -17,10 +18,11 @@ from .._core.paths import Path
 from .._core.schedule import ScalarOrSchedule, value_at
 from .._manual_axes import cond, vary_with
 from .._maths import safe_divisor, safe_increment
+from .._trees.checks import check_rank
 from .._trees.map import map_leaves, zeros_like
 from .._trees.precision import cast_like, restore, scalar, step_dtype, widen
 from .._types import Count, Leaf, OptState, Params, PyTree, ScalarArray, Updates
-from ._choose import Condition, as_condition, cast_states, compiled, zero_tree
+from ._choose import Condition, as_condition, cast_states, check_function, compiled, zero_tree
 
 Every: TypeAlias = Annotated[ScalarOrSchedule, "data", Range("a finite number >= 1", low=1.0)]
 ShouldSkipUpdateFunction: TypeAlias = Callable[..., tuple[Any, PyTree]]
@@ -82,7 +84,7 @@ class MultiStepsState(NamedTuple):
     updated: Bool[Array, ""]
     """Whether the last call made a step."""
 
-    def _report(self) -> dict[str, jax.Array]:
+    def _report(self) -> dict[str, Any]:
         return {"mini_step": self.mini_step, "gradient_step": self.gradient_step, "updated": self.updated}
 
 
@@ -101,13 +103,14 @@ class accumulate(GradientTransformation):
     Extra arguments of its own:
     `flush`, a bool: make a step now, of what is gathered with this micro-batch. The mean is that of as many as there
     are, so that the last, incomplete step of an epoch has the right size.
-    `weight`, a number $w_i \ge 0$: of this micro-batch, for batches of unequal sizes; 1 by default.
+    `weight`, a number $w_i \ge 0$: of this micro-batch, for batches of unequal sizes; 1 by default. A weight of 0 does
+    not hide a gradient that is not finite (0 times NaN is NaN); `should_skip_update_fn` does.
     All others, and these two if they are given (`weight` as the sum of all), are handed on as they come with the
     micro-batch that makes a step. A line search inside gets the mean as its direction, and the `value`, `grad` and
     `value_fn` of that call: of one micro-batch, or of all of them if you give a function of all.
 
     State: `MultiStepsState`: one copy of the parameters (float32 for half precision) beside the inner state.
-    Units: as the inner updates. At a constant `every` of 1 (not an argument of the compiled function) the copy is
+    Units: as the inner updates. If `every` is the number 1 when the update is traced (and no tracer), the copy is
     neither read nor written. An `every` that becomes 1 in the middle of a step drops what was gathered: `flush` first.
     A gradient that is `None` in a call is left alone by that call; give it in all calls of a step or in none.
 
@@ -117,12 +120,14 @@ class accumulate(GradientTransformation):
             as there are so many, also where that is no whole number.
         use_grad_mean: Whether to average; otherwise gradients (times their weights) are added up.
         should_skip_update_fn: A function `(updates, gradient_step, params) -> (should_skip, skip_state)`. A
-            micro-batch that it rejects is as if it had never been, but for `skip_state`. `skip_not_finite` is one.
+            micro-batch that it rejects changes nothing but `skip_state` and `updated`. `skip_not_finite` is one.
         accumulator_dtype: The dtype of `acc_grads`, in place of the parameters' (float32 for half precision).
 
     Raises:
-        ValueError: if `every` is below 1.
-        TypeError: from `update`, if `should_skip_update_fn` does not return one bool and something to keep.
+        ValueError: if `every` is below 1; from `update`, if `weight` is negative or an array of several, or if
+            `skip_state` has another structure than at `init`.
+        TypeError: if `should_skip_update_fn` is no function; from `update`, if it does not return one bool and
+            something to keep, if `flush` is not one bool, or if `weight` is not a real number.
 
     Differs from optax's `MultiSteps`: in-between calls compute no inner update; the mean is not rounded to the
     gradients' dtype; accumulators of 64-bit parameters have 64 bits; a NaN that was gathered is gone after the step.
@@ -136,6 +141,10 @@ class accumulate(GradientTransformation):
     should_skip_update_fn: Callable[..., Any] | None = None
     _: KW_ONLY
     accumulator_dtype: DType = None
+
+    def __check_init__(self) -> None:
+        if self.should_skip_update_fn is not None:
+            check_function("accumulate: `should_skip_update_fn`", self.should_skip_update_fn)
 
     def init(self, params: Params) -> MultiStepsState:
         kept = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), self._skip_spec(params))
@@ -161,13 +170,15 @@ class accumulate(GradientTransformation):
         weight: ArrayLike | None = None,
         **extra: object,
     ) -> tuple[Updates, MultiStepsState]:
+        is_last = as_condition("accumulate: `flush`", flush, "be")
+        _check_weight(weight)
         is_simple = self.should_skip_update_fn is None and (self.use_grad_mean or weight is None)
         if isinstance(self.every, float) and self.every <= 1 and is_simple:
-            given = {} if flush is False else {"flush": jnp.asarray(flush, bool)}
+            given = {} if flush is False else {"flush": is_last}
             given |= {} if weight is None else {"weight": weight}
             return self._at_once(updates, state, params, {**extra, **given})
         every = jnp.asarray(value_at("every", self.every, state.gradient_step, state.total_weight.dtype))
-        is_last, asked = jnp.asarray(flush, bool), self._asked(updates, state, params)
+        asked = self._asked(updates, state, params)
         extra = extra if flush is False else {**extra, "flush": is_last}
         return _update(
             self.inner, every, is_last, weight, asked, updates, state, params, extra=extra, mean=self.use_grad_mean
@@ -203,7 +214,7 @@ class accumulate(GradientTransformation):
 
     def _answer(self, updates: Updates, gradient_step: Count, params: Params | None) -> tuple[Condition, PyTree]:
         assert self.should_skip_update_fn is not None
-        owner = f"{type(self).__name__}: `should_skip_update_fn`"
+        owner = "accumulate: `should_skip_update_fn`"
         answer = self.should_skip_update_fn(updates, gradient_step, params)
         if not isinstance(answer, tuple) or len(answer) != 2:
             raise TypeError(f"{owner} must return (should_skip, skip_state), a bool and what to keep; got {answer!r}")
@@ -215,6 +226,12 @@ class accumulate(GradientTransformation):
         if self.should_skip_update_fn is None:
             return None
         is_skipped, kept = self._answer(updates, state.gradient_step, params)
+        came, expected = jax.tree.structure(kept), jax.tree.structure(state.skip_state)
+        if came != expected:
+            raise ValueError(
+                "accumulate: `should_skip_update_fn` must return a skip_state of the structure that it had at init, "
+                f"{expected}, got {came}"
+            )
         return is_skipped, cast_like(kept, state.skip_state)
 
     def _inside(self, state: OptState) -> list[tuple[Path, GradientTransformation, Any]]:
@@ -223,6 +240,17 @@ class accumulate(GradientTransformation):
     def _scheduled(self, state: OptState) -> list[tuple[Path, ArrayLike]]:
         every = value_at("every", self.every, state.gradient_step, state.total_weight.dtype)
         return [(("every",), every), *super()._scheduled(state)]
+
+
+def _check_weight(weight: object) -> None:
+    if weight is None:
+        return
+    check_rank("weight", weight)
+    is_real = isinstance(weight, (int, float)) or jnp.issubdtype(getattr(weight, "dtype", np.bool_), np.number)
+    if not is_real or isinstance(weight, bool) or jnp.iscomplexobj(weight):
+        raise TypeError(f"accumulate: `weight` must be a real number, got {weight!r}")
+    if isinstance(weight, (int, float)) and not weight >= 0:
+        raise ValueError(f"accumulate: `weight` must be a number >= 0, got {weight!r}")
 
 
 @compiled
@@ -299,8 +327,8 @@ class MultiSteps(Recipe):
         opt: The transformation to feed.
         every_k_schedule: Micro-batches per step, a number or a schedule of the steps.
         use_grad_mean: Whether to average; otherwise gradients are added up.
-        should_skip_update_fn: As of `accumulate`.
-        accumulator_dtype: As of `accumulate`; optax's default is float32 for all parameters.
+        should_skip_update_fn: As in `accumulate`.
+        accumulator_dtype: As in `accumulate`; optax's default is float32 for all parameters.
 
     Raises:
         ValueError: if `every_k_schedule` is below 1.

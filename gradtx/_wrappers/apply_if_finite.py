@@ -2,9 +2,8 @@ r"""Ignore gradients that are not finite, a number of times."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
@@ -30,14 +29,14 @@ class ApplyIfFiniteState(NamedTuple):
     inner_state: OptState
     """The inner state."""
 
-    def _report(self) -> dict[str, jax.Array]:
+    def _report(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._fields[:3]}
 
 
 class apply_if_finite(GradientTransformation):
-    """Ignore gradients with an infinite or NaN entry, but not for ever.
+    """Ignore gradients with an infinite or NaN entry, up to so many in a row.
 
-    A gradient that is ignored changes nothing: updates are 0, and the state inside stays to the bit. After
+    A gradient that is ignored changes nothing: updates are 0, and the state inside stays the same to the bit. After
     `max_consecutive_errors` of them in a row the next is let through, which shows in the loss, and counting begins
     anew. (`guard` never lets one through, and says so in its state.)
 

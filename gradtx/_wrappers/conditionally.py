@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from .._core.contract import GradientTransformation, refuse_step_owner
 from .._maths import safe_increment
 from .._types import Count, OptState, Params, Updates
-from ._choose import Condition, as_condition, update_if
+from ._choose import Condition, as_condition, check_function, update_if
 
 
 class ConditionallyTransformState(NamedTuple):
@@ -45,7 +45,7 @@ class conditionally_transform(GradientTransformation):
 
     Raises:
         ValueError: if `inner` keeps track of the parameters, which move though it makes no step.
-        TypeError: from `update`, if the function does not return one bool.
+        TypeError: if `should_transform_fn` is no function; from `update`, if it does not return one bool.
     """
 
     inner: GradientTransformation
@@ -53,6 +53,7 @@ class conditionally_transform(GradientTransformation):
     forward_extra_args: bool = False
 
     def __check_init__(self) -> None:
+        check_function("conditionally_transform: `should_transform_fn`", self.should_transform_fn)
         refuse_step_owner("conditionally_transform", self.inner)
 
     def init(self, params: Params) -> ConditionallyTransformState:
@@ -81,12 +82,15 @@ class conditionally_mask(GradientTransformation):
         forward_extra_args: Whether it gets the extra arguments of `update`, too.
 
     Raises:
-        TypeError: from `update`, if the function does not return one bool.
+        TypeError: if `should_transform_fn` is no function; from `update`, if it does not return one bool.
     """
 
     inner: GradientTransformation
     should_transform_fn: Callable[..., Any]
     forward_extra_args: bool = False
+
+    def __check_init__(self) -> None:
+        check_function("conditionally_mask: `should_transform_fn`", self.should_transform_fn)
 
     def init(self, params: Params) -> ConditionallyMaskState:
         return ConditionallyMaskState(jnp.zeros([], jnp.int32), self.inner.init(params))

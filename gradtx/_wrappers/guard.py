@@ -3,9 +3,8 @@ r"""Leave out steps that would do harm: gradients that are not finite, and spike
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -40,7 +39,7 @@ class GuardState(NamedTuple):
     total_spikes: Count
     """Steps left out because they spiked."""
     is_stuck: Bool[Array, ""]
-    """Whether as many in a row were left out as `max_consecutive` says."""
+    """Whether at least `max_consecutive` steps in a row were left out."""
     losses: Window | None
     """The last values of the loss; `None` if spikes are not looked for."""
     norms: Window | None
@@ -48,14 +47,14 @@ class GuardState(NamedTuple):
     inner_state: OptState
     """The inner state, which a step that is left out does not change."""
 
-    def _report(self) -> dict[str, jax.Array]:
+    def _report(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._fields[:4]}
 
 
 class guard(GradientTransformation):
     r"""Leave out steps whose gradient or loss is not finite, and, if asked, those that spike.
 
-    A step that is left out is none: updates are 0, and the state inside (counts, averages, keys) stays to the bit.
+    Where a step is left out, updates are 0, and the state inside (counts, averages, keys) stays the same to the bit.
 
         updates, state = tx.update(grads, state, params, value=loss)
         if step % 100 == 0 and gradtx.report(state)["is_stuck"]:  # a read of the device: not at each step
@@ -68,7 +67,7 @@ class guard(GradientTransformation):
     Extra argument: `value`, the loss, one real number, if there is one; it is handed on.
 
     State: `GuardState`: three counts, a bool, and two windows if there is a `sigma`, beside the inner state.
-    Units: as the inner updates. All is computed before it is chosen: a search inside runs at each step.
+    Units: as the inner updates. The inner update is computed at each step, taken or not: a line search inside runs.
 
     Args:
         inner: The transformation to guard.
@@ -83,8 +82,8 @@ class guard(GradientTransformation):
         ValueError: if `sigma` is not positive, `window` is less than 2, or `max_consecutive` less than 1.
         TypeError: from `update`, if `value` is not one real number.
 
-    Source: OLMo-core, `SkipStepOptimizer`. Differs: its window needs a half of `window` also where that is below 2
-    (we: two values at least), and rejects what comes after one value.
+    Source: OLMo-core, `SkipStepOptimizer`. Differs: with a short window it also judges by a single value, whose
+    standard deviation is NaN, and so leaves out the second step; here two values are needed.
     """
 
     inner: GradientTransformation

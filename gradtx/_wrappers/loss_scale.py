@@ -2,7 +2,7 @@ r"""Dynamic loss scaling: gradients in half precision that neither vanish nor ov
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ class DynamicLossScaleState(NamedTuple):
     inner_state: OptState
     """The inner state."""
 
-    def _report(self) -> dict[str, jax.Array]:
+    def _report(self) -> dict[str, Any]:
         return {"loss_scale": self.scale, "total_notfinite": self.total_notfinite}
 
 
@@ -48,7 +48,7 @@ class dynamic_loss_scale(GradientTransformation):
         updates, state = tx.update(jax.grad(scaled_loss)(params, batch), state, params)
 
     Updates are divided by the scale in float32, before what is inside sees them. A gradient that is not finite makes
-    no step: updates are 0, and the state inside stays to the bit.
+    no step: updates are 0, and the state inside stays the same to the bit.
 
     Extra arguments (`value`, `grad`) are handed on as they are: give them in their own unit, not scaled.
 
@@ -114,18 +114,25 @@ class dynamic_loss_scale(GradientTransformation):
 
 
 def loss_scale(state: OptState) -> jax.Array:
-    """What a loop multiplies its loss by: the scale of the `dynamic_loss_scale` in a state, nested as it may be.
+    """What a loop multiplies its loss by: the scale of the `dynamic_loss_scale` in a state, however nested.
+
+    Args:
+        state: What `init` or the last `update` returned.
 
     Raises:
         ValueError: if there is none in the state, or several.
     """
-
-    def is_one(node: object) -> bool:
-        return isinstance(node, DynamicLossScaleState)
-
-    found = [node for node in jax.tree.leaves(state, is_leaf=is_one) if is_one(node)]
+    found = _scales(state)
     if len(found) != 1:
         raise ValueError(
             f"loss_scale: the state has {len(found) or 'no'} scales, expected that of one gradtx.dynamic_loss_scale"
         )
-    return found[0].scale
+    return jnp.asarray(found[0])  # `nnx.Optimizer` keeps it in a variable
+
+
+def _scales(state: OptState) -> list[Any]:
+    def is_one(node: object) -> bool:
+        return isinstance(node, DynamicLossScaleState)
+
+    nodes = [node for node in jax.tree.leaves(state, is_leaf=is_one) if is_one(node)]
+    return [scale for node in nodes for scale in (node.scale, *_scales(node.inner_state))]

@@ -22,7 +22,7 @@ class MaskedState(NamedTuple):
     """State of `masked`."""
 
     inner_state: OptState
-    """The state of what is inside, as of a tree with the selected leaves only."""
+    """The state of what is inside, as for a tree with the selected leaves only."""
 
 
 class masked(GradientTransformation):
@@ -38,10 +38,10 @@ class masked(GradientTransformation):
         inner: The transformation.
         mask: Which leaves: a tree of bools like the parameters or a prefix of it, a rule (`"*/kernel"`, `by_rank(2)`),
             or a function from parameters to bools.
-        mask_compatible_extra_args: As of `partition`.
+        mask_compatible_extra_args: As in `partition`.
 
     Raises:
-        TypeError: if the mask is none.
+        TypeError: if `mask` is `None`, or holds anything but bools.
         ValueError: from `init`, if it does not fit the tree.
     """
 
@@ -78,12 +78,12 @@ class masked(GradientTransformation):
 
 
 class freeze(Stateless):
-    """Updates of zero for some of the parameters, which so stay as they are; the other updates pass unchanged.
+    """Set the updates of some parameters to zero, so that they keep their values; the other updates pass unchanged.
 
         gradtx.partition({"embed/*": gradtx.freeze(), "*": gradtx.adam(1e-3)})
 
-    In a group of `partition` it is `freeze()`, all that it sees, and nothing is kept or computed for them. Behind an
-    optimizer, in a chain, the optimizer still has a state for what is frozen: `selective_transform` has not.
+    As a group of `partition`, `freeze()` freezes the whole group, and nothing is kept or computed for it. Behind an
+    optimizer in a chain, that optimizer still has state for frozen parameters; `selective_transform` has none.
 
     State: `EmptyState()`.
 
@@ -92,7 +92,7 @@ class freeze(Stateless):
             function from parameters to bools.
 
     Raises:
-        TypeError: if the mask is none.
+        TypeError: if `mask` is `None`, or holds anything but bools.
         ValueError: from `update`, if it does not fit the tree.
     """
 
@@ -128,10 +128,10 @@ class selective_transform(Recipe):
 
     Args:
         optimizer: The transformation of what is not frozen.
-        freeze_mask: What is: as of `freeze`.
+        freeze_mask: Which parameters are frozen: as `mask` of `freeze`.
 
     Raises:
-        TypeError: if the mask is none.
+        TypeError: if `freeze_mask` is `None`, or holds anything but bools.
         ValueError: from `init`, if it does not fit the tree.
     """
 

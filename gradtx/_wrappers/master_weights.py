@@ -55,7 +55,7 @@ class master_weights(GradientTransformation):
     bfloat16 step leads to within a rounding of the step, and the next one starts from there towards $R(\phi_{t+1})$;
     a float32 step, as from float32 gradients, is exact unless $R(\phi_t)$ is $2^{15}$ times smaller than the parameter.
 
-    State: `master`, 4 bytes a parameter, or 2 with `remainders`; `inner_state`. Needs `params`. Comes last in a
+    State: `master`, 4 bytes per parameter, or 2 with `remainders`; `inner_state`. Needs `params`. Comes last in a
     chain. Parameters of other dtypes have the updates of what is inside and no master.
     Units: of parameters.
 

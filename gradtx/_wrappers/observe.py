@@ -16,7 +16,7 @@ from .._core.paths import shortest_names
 from .._manual_axes import vary_with
 from .._maths import abs_sq, safe_divisor, safe_increment, safe_sqrt
 from .._rules import Rule, as_rule, first_match
-from .._trees.checks import aligned
+from .._trees.checks import aligned, check_rank
 from .._trees.precision import in_precision, step_dtype
 from .._types import Count, Number, OptState, Params, Updates
 
@@ -28,11 +28,11 @@ class Norms(NamedTuple):
     """Norms over a group of parameters."""
 
     grad: jax.Array
-    """Of what came in."""
+    """That of the updates that came in."""
     update: jax.Array
-    """Of what went out."""
+    """That of the updates that went out."""
     param: jax.Array
-    """Of the parameters before the step; NaN where `update` was not given them."""
+    """That of the parameters before the step; NaN where `update` was not given them."""
 
     def named(self, prefix: str = "") -> dict[str, jax.Array]:
         """The norms and their ratios, by name."""
@@ -138,7 +138,7 @@ def _measure_if_due(
 
 
 class observe(GradientTransformation):
-    r"""Keep scalars for a log of what a transformation does, which it does as without.
+    r"""Keep scalars for a log of what a transformation does, without changing what it does.
 
     `gradtx.report(state)` returns, as arrays of rank 0:
 
@@ -152,7 +152,7 @@ class observe(GradientTransformation):
       transformation without a state, `clip_fraction`, the share whose updates were shorter than what came in:
       `chain(observe(clip_by_global_norm(1.0)), adam(1e-3))`.
 
-    There is no more of the state than that: its structure never changes, and `scan` and `vmap` stack it. On
+    The state has these scalars and no history: its structure never changes, and `scan` and `vmap` stack it. On
     accelerators norms are taken while the leaves are at hand. A CPU reads gradients, updates and parameters once more,
     which takes about half the time of a step of Adam; with `every=10` a step then takes 5 % more.
 
@@ -162,7 +162,7 @@ class observe(GradientTransformation):
     Args:
         inner: What to observe; extra arguments reach it whole.
         every: Steps from one measurement of norms to the next; a report then is of the last one.
-        groups: Names of groups, each with a rule for its parameters as of `partition`: `{"head": "head/*"}`. A
+        groups: Names of groups, each with a rule for its parameters as in `partition`: `{"head": "head/*"}`. A
             parameter is in the first group whose rule matches it, or in none. Its norms are in the total, too.
 
     Raises:
@@ -207,11 +207,17 @@ class observe(GradientTransformation):
         labels = iter(jax.tree.leaves(first_match("observe", self.group_rules, known, _NOBODY)))
         groups = tuple(_NOBODY if row[2] is None else next(labels) for row in rows)
         with_rows = (state.measured, tuple(rows), groups, params is not None)
+        check_rank("every", self.every)
         # The most frequent case, whose program needs no branch.
         always = type(self.every) is float and self.every <= 1
         measured = _measure(*with_rows) if always else _measure_if_due(state.count, self.every, *with_rows)
         hyperparams = self._hyperparams(state.inner_state, np.dtype(measured.total.grad.dtype))
         return new, ObserveState(inner_state, safe_increment(state.count), measured, hyperparams)
+
+    def _shown(self) -> list[str]:
+        shown = super()._shown()[:2]
+        groups = dict(zip(self.group_names, self.group_rules, strict=True))
+        return [*shown, f"groups={groups!r}"] if groups else shown
 
     def _hyperparams(self, inner_state: OptState, dtype: np.dtype) -> dict[str, jax.Array]:
         reports = self.inner._scheduled(inner_state)

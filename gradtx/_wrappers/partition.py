@@ -23,7 +23,7 @@ class PartitionState(NamedTuple):
     """State of `partition`."""
 
     inner_states: dict[str, OptState]
-    """The groups' states by name: each as of a tree with its own leaves only."""
+    """The groups' states by name: each as for a tree with its own leaves only."""
 
 
 class partition(GradientTransformation):

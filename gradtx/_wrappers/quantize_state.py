@@ -1,4 +1,4 @@
-r"""State in about a byte an entry, of any transformation."""
+r"""State of any transformation in about one byte per entry."""
 
 from __future__ import annotations
 
@@ -44,18 +44,19 @@ class QuantizeStateState(NamedTuple):
 
 
 class quantize_state(GradientTransformation):
-    r"""Keep the large leaves of a state in about a byte an entry.
+    r"""Keep the large leaves of a state in about one byte per entry.
 
     Each is decoded, updated by what is inside, and encoded again; leaf by leaf, so that a compiled step holds a few of
     them at a time in float32. A dtype names the codec:
 
-    - `int8`: blocks of `block_size` entries with a scale, $1 + 4/256$ bytes an entry, so that Adam has 2.03 bytes of
-      state for a parameter. An entry's level is of the *dynamic map*: seven decades below the block's largest entry,
+    - `int8`: blocks of `block_size` entries with a scale, $1 + 4/256$ bytes per entry, so that Adam has 2.03 bytes
+      of state per parameter. An entry's level is of the *dynamic map*: seven decades below the block's largest entry,
       with 1, 2, ... 64 levels, of both signs. In a block without a negative entry, as in a mean of squares, 2, 4, ...
       128 levels are for the *root* of the entry, which reaches 13 decades down; there what is not 0 never becomes 0.
       The largest entry of a block is exact.
     - `float8_e4m3fn`, `float8_e5m2`: the same blocks, in which an entry or its root is a float of 8 bits.
-    - `bfloat16`: with a byte of what the rounding leaves, 3 bytes for a float32 entry, to within $2^{-15}$ of it.
+    - `bfloat16`: with one byte of the rounding error, 3 bytes per entry, to within $2^{-15}$ of it; for float32 leaves
+      only.
 
     A NaN or an infinity makes the decoded block NaN and infinite, so that it is seen. 0 stays 0.
 
@@ -72,18 +73,19 @@ class quantize_state(GradientTransformation):
             with the nodes above it: `"*/nu"` is all of the field `nu`, `"*/embedding"` all state of that name.
         block_size: Entries that share a scale. At most; a block is at least half as large in a leaf that is larger.
         min_size: Leaves with fewer entries stay as they are.
-        rounding: `"stochastic"` takes one of the two levels beside an entry at random; for int8 only. To nearest, an
-            entry of a slow average is moved only by what is more than a half of a level away, 0.4 % of the entry at
-            best: it follows bursts, and falls with the block's largest entry and not by itself. At random it follows
-            its mean, with noise; exactly but at borders of decades. It costs a random number an entry and step.
+        rounding: `"stochastic"` takes one of the two levels beside an entry at random; for int8 only. Rounded
+            to nearest, an entry of a slow average moves only if its update is more than half of the distance between
+            levels, 0.4 % of the entry at best: it follows bursts, and decays only with the block's largest entry. At
+            random it follows its mean, with noise; exactly but at borders of decades. It costs one random number per
+            entry and step.
         key: For that, a random key or a seed.
 
     Raises:
-        TypeError: if a dtype is none of these, or a rule is none.
+        TypeError: if a dtype is not one of these, or a rule is not a rule; in `init`, if `key` is no key or seed.
         ValueError: if rounding is stochastic and `key` is missing, or a dtype is not int8.
 
     Source: Dettmers et al., 2022 (8-bit optimizers via block-wise quantization). Differs: there the map of a second
-    moment is of the moment and not of its root, so that a gradient below 4e-4 of its block's largest leaves 0; blocks
+    moment is of the moment and not of its root, so that a gradient below 4e-4 of its block's largest becomes 0; blocks
     are runs of the flattened leaf. The byte beside bfloat16 is HeavyBall's error correction.
     """
 
@@ -120,11 +122,10 @@ class quantize_state(GradientTransformation):
         return QuantizeStateState(encoded(state, codecs, old), key)
 
     def _codec(self, dtype: np.dtype | None, kind: jax.ShapeDtypeStruct, key: Any) -> Encode | None:
-        own = np.dtype(kind.dtype)
-        if dtype is None or kind.size < self.min_size or own.itemsize < 2:
+        if dtype is None or kind.size < self.min_size or kind.dtype.itemsize < 2:
             return None
         if dtype == np.int8:
             return partial(int8.encode, block_size=self.block_size, key=key)
         if dtype in FLOAT8:
             return partial(float8.encode, dtype=dtype, block_size=self.block_size)
-        return halves.encode_with_rest if own == np.float32 else None
+        return halves.encode_with_rest if kind.dtype == np.float32 else None

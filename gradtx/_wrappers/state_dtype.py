@@ -40,7 +40,7 @@ class StateDtypeState(NamedTuple):
 class state_dtype(GradientTransformation):
     r"""Keep leaves of a state in another dtype, by rule: what `mu_dtype` is to Adam, for any state.
 
-    A leaf is widened to what is inside has, updated, and rounded again.
+    A leaf is widened to the dtype that the inner transformation gives it, updated, and rounded again.
 
         state_dtype(adam(1e-3), {"*/mu": "bfloat16", "*": None})
 
@@ -58,8 +58,10 @@ class state_dtype(GradientTransformation):
         key: For that, a random key or a seed.
 
     Raises:
-        TypeError: if a dtype is not floating, or a rule is none.
+        TypeError: if a dtype is not floating, or a rule is not a rule; in `init`, if `key` is no key or seed.
         ValueError: if rounding is stochastic and `key` is missing, or a dtype is not bfloat16.
+
+    Source: optax's `mu_dtype`. Differs: it is for any leaf of any state, and rounds at random too.
     """
 
     inner: GradientTransformation

@@ -39,9 +39,10 @@ class stochastic_round(GradientTransformation):
 
     $$u_t = R(\theta_{t-1} + u'_t) - \theta_{t-1}, \qquad \mathrm{E}[R(x)] = x$$
 
-    bfloat16 has 8 bits: an update below $2^{-9}$ of its parameter is lost to rounding to nearest, each time, however
-    often it comes. Rounded at random, it moves the parameter by a whole place in so many of the steps as it should.
-    It costs no memory, where `master_weights` costs 2 or 4 bytes a parameter and has no noise.
+    bfloat16 has 8 bits: an update below $2^{-9}$ of its parameter is always lost if it is rounded to nearest,
+    however often it comes. Rounded at random, it moves the parameter by a unit in the last place in the right fraction
+    of the steps.
+    It costs no memory, where `master_weights` costs 2 or 4 bytes per parameter and has no noise.
 
     Updates go in as float32 and come out as what `apply_updates` has to add, so that it leads to just the rounded
     point (see `master_weights`). Parameters of other dtypes have the updates of what is inside.
@@ -52,6 +53,11 @@ class stochastic_round(GradientTransformation):
     Args:
         inner: What to wrap; `identity()` makes it the last stage of a chain.
         key: A random key, or a seed.
+
+    Raises:
+        TypeError: in `init`, if `key` is no key or seed.
+
+    Source: Gupta et al., 2015 (arXiv:1502.02551); for bfloat16 weights, Zamirai et al., 2020 (arXiv:2010.06192).
     """
 
     inner: GradientTransformation

@@ -15,14 +15,14 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, reshard
 from .._core.contract import GradientTransformation
 from .._core.fields import AtLeastOne, Convert
 from .._core.paths import Path
-from .._state_specs import AnyMesh, inferred, known_spec, leaf_specs, mesh_axes, mesh_of, zeros_inside
+from .._states.specs import AnyMesh, inferred, known_spec, leaf_specs, mesh_axes, mesh_of, zeros_inside
 from .._types import OptState, Params, PyTree, Updates
 
 
 def _checked_specs(value: Any) -> Any:
     for path, spec in jax.tree.leaves_with_path(value):
         if not isinstance(spec, PartitionSpec):
-            raise TypeError(f"specs{jax.tree_util.keystr(path)} must be a PartitionSpec, got {spec!r}")
+            raise TypeError(f"{jax.tree_util.keystr(path) or 'it'} must be a PartitionSpec, got {spec!r}")
     return value
 
 
@@ -161,7 +161,7 @@ class zero(GradientTransformation):
     Raises:
         ValueError: if there is a `zero` inside; if the mesh has no such axis, or it is manual (in `jax.shard_map`); or
             if parameters are sharded, or may be, in a way that has to be given as `specs`.
-        TypeError: if `specs` are none.
+        TypeError: if a leaf of `specs` is not a `PartitionSpec`.
 
     Source: Rajbhandari et al., 2020 (ZeRO, stage 1); Xu et al., 2020 (arXiv:2004.13336).
     """

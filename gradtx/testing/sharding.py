@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from .._state_specs import state_specs, zeros_inside
+from .._states.specs import state_specs, zeros_inside
 from .._types import Params, PyTree
 from .case import Case, law, works
 from .compare import LawBroken

@@ -241,3 +241,40 @@ def not_a_bool(updates: Any, step: Any, params: Any) -> Any:
 def test_errors_say_what_came(make: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         make()
+
+
+@pytest.mark.parametrize("every", [1.0, 3.0])
+@pytest.mark.parametrize(
+    ("extra", "error", "words"),
+    [
+        ({"flush": 1}, TypeError, "accumulate: `flush` must be one bool, True or False .* got 1"),
+        ({"flush": jnp.ones(2, bool)}, TypeError, r"accumulate: `flush` must be one bool, .* got bool\[2\]"),
+        ({"weight": jnp.ones(2)}, ValueError, r"`weight` has shape \(2,\), expected one number"),
+        ({"weight": jnp.ones([], bool)}, TypeError, "accumulate: `weight` must be a real number"),
+        ({"weight": 1j}, TypeError, "accumulate: `weight` must be a real number, got 1j"),
+        ({"weight": -1}, ValueError, "accumulate: `weight` must be a number >= 0, got -1"),
+        ({"weight": float("nan")}, ValueError, "accumulate: `weight` must be a number >= 0, got nan"),
+    ],
+)
+def test_what_is_given_with_a_micro_batch_is_checked(every: float, extra: Any, error: Any, words: str) -> None:
+    tx = gradtx.accumulate(gradtx.sgd(0.1), every)
+    with pytest.raises(error, match=words):
+        tx.update(W, tx.init(W), W, **extra)
+
+
+def test_what_is_kept_of_skips_has_one_structure() -> None:
+    def parameters(updates: Any, step: Any, params: Any) -> tuple[bool, Any]:
+        return False, params
+
+    tx = gradtx.accumulate(gradtx.sgd(0.1), 2, should_skip_update_fn=parameters)
+    with pytest.raises(ValueError, match=r"must return a skip_state of the structure that it had at init, .*'w'"):
+        tx.update(W, tx.init(W))
+
+
+@pytest.mark.parametrize("wrapper", ["conditionally_transform", "conditionally_mask"])
+def test_a_condition_is_a_function(wrapper: str) -> None:
+    condition: Any = 3
+    with pytest.raises(TypeError, match=f"{wrapper}: `should_transform_fn` must be a function, got 3"):
+        getattr(gradtx, wrapper)(gradtx.sgd(0.1), condition)
+    with pytest.raises(TypeError, match="accumulate: `should_skip_update_fn` must be a function, got 3"):
+        gradtx.accumulate(gradtx.sgd(0.1), 2, should_skip_update_fn=condition)

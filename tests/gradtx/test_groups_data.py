@@ -262,3 +262,12 @@ def test_describe_several_stages_with_groups() -> None:
     theirs: Any = optax.adam(0.1)
     with pytest.raises(TypeError, match="describe"):
         gradtx.describe(theirs, model())
+
+
+def test_layers_are_a_sequence() -> None:
+    layers: Any = {"*": 1}
+    with pytest.raises(ValueError, match=r"layerwise_decay needs a rule for each layer, got \{'\*': 1\}"):
+        gradtx.layerwise_decay(0.5, layers)
+    layers = "abc"
+    with pytest.raises(TypeError, match=r"`layers` must be a tuple or dict, got 'abc' \(str\)"):
+        gradtx.layerwise_decay(0.5, layers)

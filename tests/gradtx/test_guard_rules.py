@@ -72,6 +72,13 @@ def test_spikes_of_loss_and_of_gradient_are_left_out() -> None:
     assert taken == [True] * 6 + [False]
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1.0, 1e30])
+def test_spikes_are_the_same_in_any_unit(unit: float) -> None:
+    tx = gradtx.guard(gradtx.sgd(0.1), sigma=6.0, window=8)
+    losses = [1.0, 1.1, 0.9, 1.0, 1.1, 0.9, 9.0, 1.0]
+    assert spiking(tx, [unit * loss for loss in losses])[0] == [True] * 6 + [False, True]
+
+
 def test_a_fall_and_a_constant_are_no_spikes() -> None:
     """The mean of equal numbers is another one by a rounding: 0.1 would be above it."""
     tx = gradtx.guard(gradtx.sgd(0.1), sigma=6.0, window=16)

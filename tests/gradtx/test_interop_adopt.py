@@ -239,6 +239,11 @@ REFUSED = {
         ValueError,
         r"2 EmaStates have `ema.bias`, and differ: float32\[3\], float32\[3\]",
     ),
+    "a name in place of names": (
+        lambda: adopt(gradtx.sgd(0.1), of(adam()), PARAMS, drop="ScaleByAdamState"),
+        TypeError,
+        r"write drop=\['ScaleByAdamState'\]",
+    ),
     "a parameter more": (
         lambda: adopt(adam(), of(adam()), PARAMS | {"new": np.ones(2, np.float32)}),
         ValueError,

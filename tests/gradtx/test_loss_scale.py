@@ -77,3 +77,9 @@ def test_loss_scale_finds_the_one_in_a_state() -> None:
         gradtx.loss_scale(gradtx.adam(0.1).init(W))
     with pytest.raises(ValueError, match="the state has 2 scales"):
         gradtx.loss_scale((tx.init(W), tx.init(W)))
+
+
+def test_one_scale_inside_another_is_refused() -> None:
+    tx = gradtx.dynamic_loss_scale(gradtx.chain(gradtx.dynamic_loss_scale(gradtx.sgd(0.1))))
+    with pytest.raises(ValueError, match="loss_scale: the state has 2 scales, expected that of one"):
+        gradtx.loss_scale(tx.init(W))

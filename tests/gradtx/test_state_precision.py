@@ -177,6 +177,32 @@ def test_nothing_is_lost_around_an_average_that_is_evaluated() -> None:
     np.testing.assert_allclose(got, exact, atol=0.02 * float(jnp.abs(exact).max()))
 
 
+def test_codecs_may_be_around_each_other() -> None:
+    params = {"a": numbers((64, 80)), "b": numbers((80, 64))}
+    inner = gradtx.quantize_state(gradtx.adam(0.1), {"*/nu": "int8"})
+    nested = gradtx.quantize_state(inner, {"*/mu": "bfloat16"})
+    flat = gradtx.quantize_state(gradtx.adam(0.1), {"*/nu": "int8", "*/mu": "bfloat16"})
+    states = nested.init(params), flat.init(params)
+    for grads in (params, {"a": params["a"], "b": None}, params):  # a leaf without a gradient keeps its code
+        (got, one), (expected, other) = (
+            tx.update(grads, s, params) for tx, s in zip((nested, flat), states, strict=True)
+        )
+        assert jax.tree.structure(one) == jax.tree.structure(states[0])
+        states = one, other
+        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_array_equal(a, b)
+    moved = gradtx.interop.adopt(nested, states[1], params)
+    for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(states[0]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_random_keys_in_a_state_stay_as_they_are() -> None:
+    tx = gradtx.quantize_state(gradtx.stochastic_round(gradtx.adam(0.1)))
+    params = numbers((64, 80)).astype(jnp.bfloat16)
+    state = tx.init(params)
+    assert jax.tree.structure(tx.update(params, state, params)[1]) == jax.tree.structure(state)
+
+
 @pytest.mark.parametrize(("make", "words"), [
     (lambda: gradtx.quantize_state(gradtx.adam(0.1), "int4"), "int8, float8_e4m3fn, float8_e5m2, bfloat16 or None"),
     (lambda: gradtx.quantize_state(gradtx.adam(0.1), {"*": "float16"}), "float16"),
@@ -186,6 +212,8 @@ def test_nothing_is_lost_around_an_average_that_is_evaluated() -> None:
     (lambda: gradtx.state_dtype(gradtx.adam(0.1), "complex64"), "floating"),
     (lambda: gradtx.state_dtype(gradtx.adam(0.1), "bfloat16", rounding="stochastic"), "needs `key`"),
     (lambda: gradtx.state_dtype(gradtx.adam(0.1), "float16", rounding="stochastic", key=0), "is for bfloat16"),
+    (lambda: gradtx.stochastic_round(gradtx.adam(0.1), key=None).init(numbers((2,))), "a random key or a seed"),
+    (lambda: gradtx.stochastic_round(gradtx.adam(0.1), key=1.5).init(numbers((2,))), "got 1.5"),
     (lambda: gradtx.chain(gradtx.master_weights(gradtx.adam(0.1)), gradtx.scale(2.0)), "must come last"),
     (lambda: gradtx.chain(gradtx.stochastic_round(gradtx.adam(0.1)), gradtx.scale(2.0)), "must come last"),
 ])  # fmt: skip

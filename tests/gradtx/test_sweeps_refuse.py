@@ -162,6 +162,31 @@ ROWS: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
     "no seeds": (ValueError, "`seeds` must be", lambda: gradtx.sweep(train_from, LANES, TARGET, seeds=0)),
     "a negative seed": (ValueError, "`seeds` must be", lambda: gradtx.sweep(train_from, LANES, TARGET, seeds=[-1])),
     "a large seed": (ValueError, "below", lambda: gradtx.sweep(train_from, LANES, TARGET, seeds=[2**32])),
+    "an axis of seeds and seeds": (
+        ValueError,
+        "the grid has an axis `seed`",
+        lambda: gradtx.sweep(train_from, gradtx.grid(lambda seed: gradtx.sgd(seed), seed=[0.1, 0.2]), TARGET, seeds=2),
+    ),
+    "a random key returned": (
+        TypeError,
+        "`key` is a random key",
+        lambda: gradtx.sweep(lambda tx: {"key": jax.random.key(0)}, LANES),
+    ),
+    "a number of rungs": (
+        ValueError,
+        "expected rungs >= 1 and a factor >= 2, got 3",
+        lambda: gradtx.successive_halving(init, segment, LANES, TARGET, rungs=3),
+    ),
+    "a score that is a dict": (
+        ValueError,
+        "`train` must return a pair",
+        lambda: gradtx.successive_halving(init, lambda tx, carry: (carry, {"loss": 1.0}), LANES),
+    ),
+    "a complex score": (
+        TypeError,
+        "must be real, got complex64",
+        lambda: gradtx.successive_halving(init, lambda tx, carry: (carry, 1j), LANES),
+    ),
     "no rungs": (
         ValueError,
         "expected rungs >= 1 and a factor >= 2",

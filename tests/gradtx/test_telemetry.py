@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import gradtx
 
@@ -163,3 +164,44 @@ def test_a_snapshot_is_the_state_s_own() -> None:
 
 def test_report_finds_nothing_where_there_is_nothing() -> None:
     assert gradtx.report(gradtx.adam(0.1).init(PARAMS)) == {}
+    assert gradtx.report(gradtx.GuardState) == {}
+
+
+def test_a_report_keeps_scalars_of_equal_names_apart() -> None:
+    tx = gradtx.apply_if_finite(gradtx.guard(gradtx.sgd(0.1)), 0)
+    state = tx.init(PARAMS)
+    for _ in range(3):
+        _, state = tx.update(times(np.nan), state, PARAMS)
+    _, state = tx.update(PARAMS, state._replace(total_notfinite=jnp.int32(7)), PARAMS)
+    log = gradtx.report(state)
+    assert (int(log["total_notfinite"]), int(log["inner_state.total_notfinite"])) == (7, 3)
+    twice = gradtx.report(gradtx.observe(gradtx.observe(gradtx.sgd(0.1))).init(PARAMS))
+    assert {"grad_norm", "inner_state.grad_norm"} <= set(twice)
+
+
+def test_what_measures_prints_as_it_is_written() -> None:
+    for tx in (
+        gradtx.observe(gradtx.sgd(0.1)),
+        gradtx.observe(gradtx.sgd(0.1), 3, groups={"head": "head/*", "rest": gradtx.by_rank(1)}),
+        gradtx.monitor({"norm": gradtx.global_norm, "steps": gradtx.sgd(0.1)}),
+    ):
+        assert eval(repr(tx), {**vars(gradtx)}) == tx
+
+
+def test_a_batch_of_periods_is_refused_by_name() -> None:
+    tx = gradtx.observe(gradtx.sgd(0.1), jnp.array([1.0, 2.0]))
+    with pytest.raises(ValueError, match=r"`every` has shape \(2,\), expected one number"):
+        tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_reports_and_scales_see_through_flax_s_variables() -> None:
+    model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    measures = {"norm": gradtx.global_norm, "updates": lambda updates: updates}
+    tx = gradtx.chain(gradtx.monitor(measures), gradtx.dynamic_loss_scale(gradtx.sgd(0.1), 64.0))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    optimizer.update(model, jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param)))
+    log = gradtx.report(optimizer.opt_state)
+    assert set(log) == {"norm", "loss_scale", "total_notfinite"}
+    np.testing.assert_allclose(log["norm"], np.sqrt(8), rtol=1e-6)
+    assert isinstance(gradtx.loss_scale(optimizer.opt_state), jax.Array)

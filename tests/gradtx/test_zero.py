@@ -299,7 +299,7 @@ REFUSED = {
     "specs of zero": (
         lambda: gradtx.zero(gradtx.adam(1e-3), specs={"w": "data"}),
         TypeError,
-        r"specs\['w'\] must be a PartitionSpec, got 'data'",
+        r"`specs`: \['w'\] must be a PartitionSpec, got 'data'",
     ),
 }
 

@@ -23,7 +23,7 @@ def children(node: Any) -> list[tuple[str, Any]]:
 
 
 def fit(owner: str, value: object, spec: jax.ShapeDtypeStruct, words: Words) -> jax.Array:
-    """`value` as `spec` has it; shared if it is so already.
+    """`value` as an array of the dtype of `spec`, shared if it is one already.
 
     Raises:
         ValueError: if the shape is another.
@@ -47,13 +47,16 @@ def fit(owner: str, value: object, spec: jax.ShapeDtypeStruct, words: Words) -> 
 
 
 def at(words: Words) -> str:
+    """A place, in a message."""
     return f"`{'.'.join(words)}`" if words else "its root"
 
 
 def describe(leaf: Any) -> str:
+    """Dtype and shape, in a message."""
     return f"{jnp.result_type(leaf)}{list(np.shape(leaf))}"
 
 
 def listing(leaves: dict[Words, Any]) -> str:
+    """The first places, in a message."""
     shown = [at(words) for words in list(leaves)[:4]]
     return ", ".join([*shown, "..."][: len(leaves)]) if shown else "no arrays at all"

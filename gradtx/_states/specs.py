@@ -11,10 +11,10 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from ._core.contract import GradientTransformation
-from ._dependence import Origin, Shape, UnstableInit, origins
-from ._rules import path_name
-from ._types import OptState, Params, PyTree
+from .._core.contract import GradientTransformation
+from .._rules import path_name
+from .._types import OptState, Params, PyTree
+from .dependence import Origin, Shape, UnstableInit, origins
 
 AnyMesh: TypeAlias = Mesh | AbstractMesh
 Entry: TypeAlias = Any
@@ -45,7 +45,7 @@ def state_specs(tx: Any, params: Params, specs: PyTree = None, *, mesh: AnyMesh 
 
     Raises:
         ValueError: if `specs` do not fit the parameters, or the state cannot be told without values.
-        TypeError: if a spec is none, or a parameter's sharding has none.
+        TypeError: if a leaf of `specs` is not a `PartitionSpec`, or a parameter's sharding names no mesh axes.
     """
     coerced = _coerced("state_specs", tx)
     leaves = jax.tree.leaves(params)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._core.contract import GradientTransformation
-from ._precision.places import decoded, encoded_as
-from ._state_places import Words, at, children, describe, fit, listing
-from ._types import OptState, Params
+from .._core.contract import GradientTransformation
+from .._precision.places import decoded, encoded_as
+from .._types import OptState, Params
+from .places import Words, at, children, describe, fit, listing
 
 
 def adopt(tx: GradientTransformation, old_state: OptState, params: Params, *, drop: Sequence[str] = ()) -> OptState:
@@ -40,11 +40,13 @@ def adopt(tx: GradientTransformation, old_state: OptState, params: Params, *, dr
         drop: Names of classes of states that are to be left out (`"TraceState"`), though no wrapper's.
 
     Raises:
-        ValueError: if a state has no place in `tx`, or several, or one there is filled in part; all are listed.
-        TypeError: if `old_state` has lost its classes, or a leaf is of another kind of number.
+        ValueError: if a state has no place in `tx`, or several, or one in `tx` would be filled in part; all are listed.
+        TypeError: if `old_state` has lost its classes, a leaf is of another kind of number, or `drop` is a string.
     """
     if not isinstance(tx, GradientTransformation):
         raise TypeError(f"adopt takes a gradtx transformation, got {tx!r}")
+    if isinstance(drop, str):
+        raise TypeError(f"adopt: `drop` must be a list of names of classes, got {drop!r}; write drop=[{drop!r}]")
     fresh = tx.init(params)
     leaves, structure = jax.tree.flatten(decoded(fresh))
     places = [unit for unit in _units(structure.unflatten(range(len(leaves)))) if unit.leaves]
