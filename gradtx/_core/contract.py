@@ -66,6 +66,8 @@ class GradientTransformation(PyTreeNode, _OptaxType):
     describes = "a gradient transformation (a pair of init and update)"
     _owns_step = False
     """Whether its state follows the parameters, so that the updates which it returns have to be the step itself."""
+    _gathers = False
+    """Whether it makes one step of several updates, and none in between."""
     _rounds_step = False
     """Whether a step of half-precision parameters leads to a point that is rounded, and not as far as in float32."""
 
@@ -142,11 +144,15 @@ class GradientTransformation(PyTreeNode, _OptaxType):
         """Whether this transformation itself has a `method` of its own."""
         return getattr(type(self), method) is not getattr(GradientTransformation, method)
 
+    def _first_inside(self, is_one: Callable[[GradientTransformation], bool]) -> str | None:
+        """The name of this transformation, or of the first one inside it, that is one of those."""
+        if is_one(self):
+            return type(self).__name__
+        return next(filter(None, (tx._first_inside(is_one) for _, tx, _ in self._inside(None))), None)
+
     def _definer(self, method: str) -> str | None:
         """The name of this transformation, or of one inside it, that has a `method` of its own."""
-        if self._has_own(method):
-            return type(self).__name__
-        return next(filter(None, (tx._definer(method) for _, tx, _ in self._inside(None))), None)
+        return self._first_inside(lambda tx: tx._has_own(method))
 
     def _defines(self, method: str) -> bool:
         """Whether this transformation, or one inside it, has a `method` of its own."""
@@ -154,9 +160,7 @@ class GradientTransformation(PyTreeNode, _OptaxType):
 
     def _step_owner(self) -> str | None:
         """The name of this transformation, or of one inside it, that owns the step."""
-        if self._owns_step:
-            return type(self).__name__
-        return next(filter(None, (tx._step_owner() for _, tx, _ in self._inside(None))), None)
+        return self._first_inside(lambda tx: tx._owns_step)
 
     def _delegate(self, method: str, params: Params, state: OptState) -> Params:
         defining = [(tx, part) for _, tx, part in self._inside(state) if tx._defines(method)]

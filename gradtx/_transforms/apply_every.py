@@ -46,6 +46,8 @@ class apply_every(GradientTransformation):
         ValueError: if `k` is below 1.
     """
 
+    _gathers = True
+
     k: OneOrMore = 1.0
 
     def init(self, params: Params) -> ApplyEvery:

@@ -31,7 +31,7 @@ def _sum_of_squares(updates: Leaf, factor: ScalarArray | float = 1.0) -> ScalarA
 
 def divided(updates: Leaf, norm: ScalarArray) -> Leaf:
     """`updates / norm`, and 0 for a norm of 0."""
-    return jnp.where(norm > 0, updates / safe_divisor(norm), 0)
+    return jnp.where(norm == 0, 0, updates / safe_divisor(norm))  # a NaN norm compares false and has to come through
 
 
 def leaf_norm(updates: Leaf, axes: tuple[int, ...] | None = None) -> jax.Array:

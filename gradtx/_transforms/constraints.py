@@ -1,4 +1,4 @@
-r"""Constraints on parameters: last stages, which turn the planned step into one that ends where it may.
+r"""Constraints on parameters: last stages, which turn the planned step into one that ends at an allowed point.
 
 A constraint reads the parameters and the step that the stages before it have planned, and returns the step that leads
 to the projected point. It keeps no track of the parameters, so that several of them may follow each other.
@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from .._core.contract import EmptyState, GradientTransformation, Stateless
 from .._core.fields import Positive
 from .._maths import safe_divisor
-from .._trees.checks import check_real
+from .._trees.checks import check_rank, check_real
 from .._trees.map import map_leaves
 from .._trees.norms import array_norm, norms, summed_axes
 from .._types import Leaf, Number, Params, PyTree, ScalarArray, Updates
@@ -38,7 +38,7 @@ def _into_range(axis: Axes) -> Callable[..., Any]:
         planned = params + updates
         norm = array_norm(planned, summed_axes(planned.ndim, axis))
         target = jnp.clip(norm, low, high)
-        # A point that is where it may be keeps its step, without a rounding; one of norm 0 has no direction.
+        # A point within the range keeps its step, without a rounding; one of norm 0 has no direction.
         projected = planned / safe_divisor(norm) * target
         return jnp.where((target == norm) | (norm == 0), updates, projected - params)
 
@@ -104,6 +104,7 @@ class max_norm(Stateless):
     axis: Axes = None
 
     def update(self, updates: Updates, state: EmptyState, params: Params) -> tuple[Updates, EmptyState]:
+        check_rank("max_norm", self.max_norm)
         return _projected(updates, params, self.axis, 0.0, self.max_norm), state
 
 
@@ -127,6 +128,7 @@ class norm_floor(Stateless):
     axis: Axes = None
 
     def update(self, updates: Updates, state: EmptyState, params: Params) -> tuple[Updates, EmptyState]:
+        check_rank("min_norm", self.min_norm)
         return _projected(updates, params, self.axis, self.min_norm, np.inf), state
 
 
@@ -151,6 +153,7 @@ class project_norm(Stateless):
     axis: Axes = None
 
     def update(self, updates: Updates, state: EmptyState, params: Params) -> tuple[Updates, EmptyState]:
+        check_rank("norm", self.norm)
         return _projected(updates, params, self.axis, self.norm, self.norm), state
 
 
@@ -170,8 +173,8 @@ class hyperball(GradientTransformation):
 
     $$\theta_t = R\,\frac{\theta_{t-1} + g_t}{\lVert\theta_{t-1} + g_t\rVert}, \qquad R = \lVert\theta_0\rVert$$
 
-    Steps of a length that is relative to the leaf make of an optimizer's part its form on the hyperball, AdamH of
-    `scale_by_adam`, say, in which the learning rate is nearly the angle that a leaf turns by:
+    After `scale_by_trust_ratio`, which makes steps as long as the leaf, the learning rate is nearly the angle that a
+    leaf turns by in a step. With `scale_by_adam` that is AdamH:
 
         chain(scale_by_adam(0.95, 0.9), scale_by_trust_ratio(), scale_by_learning_rate(0.018), hyperball())
 

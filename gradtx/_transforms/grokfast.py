@@ -36,7 +36,7 @@ class grokfast(GradientTransformation):
     It speeds up generalisation that comes long after the training loss has fallen ("grokking").
 
     State: `count`, int32, and `ema`, like `params` (float32 for half precision): one copy.
-    Units: as the gradient; $1 + \lambda$ times a constant one.
+    Units: as the gradient; a constant gradient becomes $1 + \lambda$ times as large.
 
     Args:
         alpha: Decay of the average, in [0, 1). Per step.

@@ -1,4 +1,4 @@
-r"""Less variance in the gradient, by what it was one step ago."""
+r"""Variance reduction by the change of the gradient since the last step."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class mars(GradientTransformation):
     r"""Correct the gradient by its change since the last step, before an optimizer (MARS).
 
     $$c_t = g_t + \gamma\,\frac{\beta_1}{1-\beta_1}\,(g_t - g'_{t-1}),
-    \qquad u_t = c_t \min(1, c / \lVert c_t \rVert)$$
+    \qquad u_t = c_t \min(1, C / \lVert c_t \rVert)$$
 
     The norm is of one leaf. $g'_{t-1}$ is the gradient of the *new* batch at the last parameters: the extra argument
     `grad_prev`. Without it the approximate form takes the last step's gradient, which costs nothing.
@@ -55,7 +55,7 @@ class mars(GradientTransformation):
     Args:
         b1: The decay of the first moment in the optimizer that follows, in [0, 1). Per step.
         gamma: How much of the correction there is, >= 0.
-        max_norm: c > 0, the largest norm of a leaf. Unit: gradient.
+        max_norm: C > 0, the largest norm of a leaf. Unit: gradient.
 
     Raises:
         ValueError: if `b1` is outside [0, 1), `gamma` is negative, or `max_norm` is not positive.

@@ -82,7 +82,7 @@ class add_noise(GradientTransformation):
 
     Args:
         eta: The variance at the first update.
-        gamma: How fast it falls.
+        gamma: The power of the step that the variance is divided by.
         key: A key of `jax.random.key` or `jax.random.PRNGKey`, or a seed. Data: `vmap` runs over keys.
         seed: A seed in place of the key.
 

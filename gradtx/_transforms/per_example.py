@@ -50,7 +50,7 @@ def per_example_global_norm_clip(grads: Updates, l2_norm_clip: ArrayLike) -> tup
 def per_example_layer_norm_clip(
     grads: Updates, global_l2_norm_clip: ArrayLike, uniform: bool = True
 ) -> tuple[Updates, PyTree]:
-    r"""The same for each leaf by itself, so that the norm over all leaves stays below `global_l2_norm_clip`.
+    r"""The sum over a batch of gradients with each leaf shrunk by itself, to at most `global_l2_norm_clip` over all.
 
     Of L leaves with $D_l$ of all D entries, each has the bound $c / \sqrt{L}$ (`uniform`), or $c \sqrt{D_l / D}$.
 

@@ -1,4 +1,4 @@
-r"""Smaller steps once a value has stopped to fall."""
+r"""Smaller steps once a value has stopped falling."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ class ReduceLROnPlateauState(NamedTuple):
 
 
 class reduce_on_plateau(GradientTransformation):
-    r"""Multiply updates by a factor that falls when a value has stopped to improve; last in a chain.
+    r"""Multiply updates by a factor that is lowered when a value stops improving; last in a chain.
 
     Values are averaged over `accumulation_size` updates. A mean $v$ is an improvement on the best one $b$ if
     $v < b - r|b| - a$. After `patience` means in a row without one the factor is multiplied by `factor`, and the
     next `cooldown` means are not counted.
 
-    Asks for the extra argument `value`, which has to fall: a loss, of training or validation.
+    Takes the extra argument `value`, of which lower is better: a loss, of training or validation.
 
-    State: six scalars, of them three counts. Units: as the updates. Keeps their direction.
+    State: six scalars, three of them int32 counts. Units: as the updates. Keeps their direction.
 
     Args:
         factor: What the factor of the updates is multiplied by, in (0, 1).
-        patience: Number of means without improvement until then.
-        rtol: r in [0, 1], the improvement asked for, as a share of the best value's size.
-        atol: a >= 0, the same in the value's unit.
+        patience: Number of means in a row without an improvement before a reduction.
+        rtol: r in [0, 1]: by what share of the best value's size a mean has to be lower.
+        atol: a >= 0: by how much more, in the value's unit.
         cooldown: Number of means that are not counted after a reduction.
         accumulation_size: Number of values in a mean; 1 where they have no noise.
         min_scale: The least factor, >= 0.
@@ -99,7 +99,7 @@ class reduce_on_plateau(GradientTransformation):
     ) -> tuple[Updates, ReduceLROnPlateauState]:
         dtype, numbers = jnp.result_type(state.scale), {}
         for name in NUMBERS:
-            numbers[name] = scalar(self.__dict__[name], dtype)
+            numbers[name] = scalar(getattr(self, name), dtype)
             check_rank(name, numbers[name])
         check_rank("value", value)
         new = _seen(state, jnp.asarray(value).astype(dtype), numbers)

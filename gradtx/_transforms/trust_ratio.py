@@ -35,7 +35,7 @@ class scale_by_trust_ratio(Stateless):
     Args:
         min_norm: The least value of both norms. Unit: of parameters and updates.
         trust_coefficient: phi >= 0, a factor.
-        eps: Added to the norm of the update.
+        eps: Added to the norm of the update. Unit: update.
 
     Raises:
         ValueError: if an argument is negative.

@@ -82,8 +82,8 @@ class zclip(GradientTransformation):
 
     Here $\mu$ and $\sigma$ are the mean and the standard deviation of the norms so far.
 
-    The larger the spike, the nearer to the mean. Then $\mu$ and $\sigma^2$ take in the norm of $u_t$, with decay
-    $\alpha$. During the warm-up nothing is clipped, and they are those of all norms.
+    The larger the spike, the nearer to the mean is the norm of $u_t$, which $\mu$ and $\sigma^2$ then take in, with
+    decay $\alpha$. During the warm-up nothing is clipped, and they are those of all norms.
 
     State: `count` and `clipped`, int32; `mean`, `deviation` and `norm`, scalars of float32 (float64 if a parameter is).
     Units: as the gradient. Keeps its direction; does not depend on its unit, but for `eps`.

@@ -227,15 +227,19 @@ def copies_of(params: Params, dtype: DTypeLike | None = None) -> PyTree:
 
     Args:
         params: Arrays or tracers.
-        dtype: In place of the parameter's own; its complex form for complex parameters.
+        dtype: In place of the parameter's own; in its complex form for complex parameters, in its real for real ones.
 
     Raises:
-        TypeError: if a leaf is not floating or complex; its path is named.
+        TypeError: if a leaf is not floating or complex, or complex where `dtype` is of half precision, which has no
+            complex form; its path is named.
     """
+    real = None if dtype is None else real_dtype(dtype)
+    if real is not None and real.itemsize < 4:
+        check_real("copies_of", "params", params, f"{real} (`accumulator_dtype`, `state_dtype`) has no complex form")
 
     def copy(leaf: PyTree) -> jax.Array:
         own = np.dtype(jnp.result_type(leaf))
-        kind = compute_dtype(own) if dtype is None else in_precision(own, np.dtype(dtype))
+        kind = compute_dtype(own) if real is None else in_precision(own, real)
         # Always a copy: a state and parameters that share a buffer cannot both be donated.
         return jnp.array(leaf, dtype=kind, copy=True)
 

@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from .._maths import abs_sq, safe_sqrt
 from .._types import PyTree
+from .checks import checked_leaves
 from .precision import compute_dtype, in_precision
 from .vectors import power_of_two_scale
 
@@ -33,7 +34,12 @@ def summed_axes(ndim: int, axis: int | tuple[int, ...] | None) -> tuple[int, ...
 
 
 def norms(tree: PyTree, axis: int | tuple[int, ...] | None = None) -> PyTree:
-    """The norm of each leaf, in float32 for half precision; over `axis`, where it has those axes, as size 1."""
+    """The norm of each parameter, in float32 for half precision; over `axis`, where it has those axes, as size 1.
+
+    Raises:
+        TypeError: if a leaf is not floating or complex; its path is named.
+    """
+    checked_leaves(tree, "params")
     return jax.tree.map(lambda leaf: _norm_of(leaf, summed_axes(jnp.ndim(leaf), axis)), tree)
 
 

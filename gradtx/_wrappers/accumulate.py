@@ -128,6 +128,8 @@ class accumulate(GradientTransformation):
     gradients' dtype; accumulators of 64-bit parameters have 64 bits; a NaN that was gathered is gone after the step.
     """
 
+    _gathers = True
+
     inner: GradientTransformation
     every: Every
     use_grad_mean: bool = True

@@ -39,7 +39,7 @@ def _cautious(updates: Leaf, params: Leaf, factor: ScalarArray) -> Leaf:
 
 _KERNELS: dict[str, Kernel] = {"proximal": _proximal, "cautious": _cautious}
 _OF_PEAK = ("independent", "corrected")
-"""What depends on the largest rate."""
+"""Modes that depend on the largest rate."""
 
 
 class DecayWeightsState(NamedTuple):
@@ -68,7 +68,7 @@ class decay_weights(GradientTransformation):
 
     Around the whole optimizer, whose updates are steps, and inside what skips or repeats steps:
     `accumulate(decay_weights(adam(1e-3), 0.1), every=4)`. Around `adam`, not `adamw`, which has a decay of its own.
-    After a line search the step is no longer the one which that has chosen: add a penalty to the objective instead.
+    It would change the step that a line search has chosen: there, add a penalty to the objective instead.
     A parameter whose gradient is `None` does not decay.
 
     State: `count`, int32, and `inner_state`. Needs `params`.
@@ -88,7 +88,7 @@ class decay_weights(GradientTransformation):
     Raises:
         ValueError: if `weight_decay` or `learning_rate` is negative; if there is no rate to multiply with, or several;
             if there is a rate that the mode does not use; if `inner` keeps track of the parameters that its own
-            updates lead to, or looks ahead of them (not for `coupled`).
+            updates lead to, looks ahead of them, or makes one step of several updates (not for `coupled`).
 
     Source: Loshchilov and Hutter, 2019 (decoupled, independent); Defazio, 2025 (corrected); Chowdhery et al., 2022
     (palm); Xie et al., 2022, algorithm 1 (proximal); Chen et al., 2025 (cautious).
@@ -112,6 +112,13 @@ class decay_weights(GradientTransformation):
         if self.mode == "coupled":
             return
         refuse_step_owner("decay_weights", self.inner)
+        gathers = self.inner._first_inside(lambda tx: tx._gathers)
+        if gathers:
+            raise ValueError(
+                f"decay_weights: {gathers} makes one step of several updates, and mode={self.mode!r} would decay in "
+                f"each of them. Put decay_weights around the optimizer alone, inside of {gathers} or before it, or use "
+                "mode='coupled'"
+            )
         if self.inner._defines("gradient_params"):
             raise ValueError(
                 f"decay_weights: {self.inner!r} defines gradient_params, and mode={self.mode!r} would change the "

@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 
-from .._core.contract import GradientTransformation, refuse_changed_step, refuse_look_ahead
+from .._core.contract import GradientTransformation, refuse_look_ahead, refuse_step_owner
 from .._core.fields import Decay, Range
 from .._core.schedule import ScalarOrSchedule, value_at
 from .._maths import safe_increment
@@ -46,8 +46,8 @@ class ema_nesterov(GradientTransformation):
     e_{t+1} = \gamma e_t + (1-\gamma)(\theta_{t+1} - \theta_t)$$
 
     with u the step of `inner`, an optimizer, which is given $y_t$ as its parameters. The gradient is to be taken at
-    `tx.gradient_params(params, state)`, which is $y_t$. Unlike the momentum inside `inner`, the average is of what was
-    really done: after orthogonalisation, scaling, and the learning rate. In a chain it comes last.
+    `tx.gradient_params(params, state)`, which is $y_t$. Unlike the momentum inside `inner`, the average is of the
+    steps that were made, after orthogonalisation, scaling, and the learning rate. In a chain it comes last.
 
     State: `count`, int32, `ema`, like `params` (float32 for half precision): one copy; and that of `inner`.
     Units: as those of `inner`.
@@ -56,13 +56,13 @@ class ema_nesterov(GradientTransformation):
         inner: The optimizer.
         gamma: Decay of the average, in [0, 1). Per step.
         beta: How far to look ahead, >= 0, a number or a schedule; below 1, since steps are 1 / (1 - beta) times as long
-            along a constant gradient. The record has 0.6 times the learning rate over its peak, between steps 500 and
-            2,400 of 3,125, and 0 before and after.
+            along a constant gradient. The record (see Source) has 0.6 times the learning rate over its peak, between
+            steps 500 and 2,400 of 3,125, and 0 before and after.
         from_look_ahead: Whether to step from $y_t$; otherwise from $\theta_t$, of which `inner` then is told.
 
     Raises:
-        ValueError: if `gamma` is outside [0, 1), or `beta` is negative; if `inner` says itself where to differentiate,
-            or keeps track of the parameters.
+        ValueError: if `gamma` is outside [0, 1), or `beta` is negative; if `inner` defines `gradient_params`, or keeps
+            track of the parameters.
 
     Source: Yau et al., EMA-Nesterov, 2026, https://arxiv.org/abs/2605.25395, as in result 39 of track 3 of
     https://github.com/KellerJordan/modded-nanogpt.
@@ -77,7 +77,7 @@ class ema_nesterov(GradientTransformation):
 
     def __check_init__(self) -> None:
         refuse_look_ahead("ema_nesterov", self.inner)
-        refuse_changed_step("ema_nesterov", self.inner)
+        refuse_step_owner("ema_nesterov", self.inner)
 
     def init(self, params: Params) -> EmaNesterovState:
         return EmaNesterovState(jnp.zeros([], jnp.int32), zeros_like(params), self.inner.init(params))

@@ -57,8 +57,8 @@ class extragradient(GradientTransformation):
             in it then counts two updates a step. Otherwise it sees one gradient a step, the second.
 
     Raises:
-        ValueError: if `form` is another word; if `inner` says itself where to differentiate, or keeps track of the
-            parameters and would be carried on from the trial step.
+        ValueError: if `form` is another word; if `inner` defines `gradient_params`, or keeps track of the parameters
+            where `carry` would hand it the trial step.
 
     Source: Korpelevich, 1976; Popov, 1980; Gidel et al., 2019, https://arxiv.org/abs/1802.10551.
     """

@@ -41,13 +41,13 @@ class grafting(GradientTransformation):
     State: those of the two. Units: as those of `magnitude`. Keeps the sign of `direction`.
 
     Args:
-        magnitude: The transformation whose norm it is.
-        direction: The transformation whose direction it is.
+        magnitude: The transformation whose update has the norm to take over.
+        direction: The transformation whose update has the direction to keep.
         scope: "leaf", a norm for each leaf; "global", one over all leaves.
 
     Raises:
-        ValueError: if `scope` is another word; if one of the two keeps track of the parameters, or says where to
-            differentiate.
+        ValueError: if `scope` is another word; if one of the two keeps track of the parameters, or defines
+            `gradient_params`.
 
     Source: Agarwal et al., 2020, https://arxiv.org/abs/2002.11803.
     """

@@ -30,7 +30,7 @@ def _put(checkpoints: jax.Array, params: jax.Array, slot: Count, due: jax.Array)
 
 @functools.partial(jax.jit, inline=True)
 def _mean(checkpoints: jax.Array, params: jax.Array, number: Count) -> jax.Array:
-    """The mean of the slots that are filled; the parameter where none is."""
+    """The mean of the slots that are filled; `params` where none is."""
     k, dtype = checkpoints.shape[0], checkpoints.real.dtype
     filled = jnp.minimum(number, k)
     keep = (jnp.arange(k, dtype=np.int32) < filled.astype(np.int32)).reshape(k, *[1] * (checkpoints.ndim - 1))
@@ -59,10 +59,10 @@ class lawa(GradientTransformation):
     $$\bar\theta_t = \frac1k \sum_{j<k} \theta_{m(n-j)}, \qquad n = \lfloor t/m \rfloor$$
 
     $\theta_s$ are the parameters that the s-th step leads to, or the `eval_params` of what is inside. Before there are
-    `k` checkpoints it is the mean of those that there are, and before the first the parameters.
+    `k` checkpoints it is the mean of those that there are, and before the first the newest point.
 
     State: `count` and `number`, int32; `checkpoints`, **k copies** of `params` (float32 for half-precision params);
-    and `inner_state`. An `average` or a `tail_average` has one. Needs `params`. In a chain it comes last.
+    and `inner_state`. `average` and `tail_average` have one copy. Needs `params`. In a chain it comes last.
     Units: the average is in the parameters'.
 
     Args:
@@ -109,4 +109,5 @@ class lawa(GradientTransformation):
         return updates, LawaState(count, number, checkpoints, inner_state)
 
     def eval_params(self, params: Params, state: LawaState) -> Params:
+        params = self.inner.eval_params(params, state.inner_state)
         return jax.tree.map(lambda p, ring: _mean(ring, jnp.asarray(p), state.number), params, state.checkpoints)

@@ -62,8 +62,9 @@ class mechanize(GradientTransformation):
     $$\theta_t = \theta_0 + s_t \textstyle\sum_{i \le t} u_i$$
 
     with u the steps of `base_optimizer`, of a learning rate or schedule whose peak is 1, and s a sum of scales, each
-    from a tuner with another decay (0.9, 0.99, ...). The sum is read from the parameters: first steps, of `s_init`
-    times a learning rate, that are lost in the parameters' rounding are never lengthened. In a chain it comes last.
+    from a tuner with another decay (0.9, 0.99, ...). The sum is recovered from the parameters:
+    steps that are lost in their rounding, as the first ones may be (`s_init` times a rate), never grow. In a chain it
+    comes last.
 
     State: `x0`, like `params` (float32 for half precision): one copy; `num_betas` times four numbers, `count`, and that
     of `base_optimizer`. Needs `params`. `gradtx.report` has the scale.
@@ -77,8 +78,8 @@ class mechanize(GradientTransformation):
         num_betas: Number of tuners.
 
     Raises:
-        ValueError: if an argument is outside its range; if `base_optimizer` keeps track of the parameters or says where
-            to differentiate.
+        ValueError: if an argument is outside its range; if `base_optimizer` keeps track of the parameters or defines
+            `gradient_params`.
 
     Source: Cutkosky, Defazio and Mehta, 2023, https://arxiv.org/abs/2306.00144, as in optax.
     """
@@ -104,7 +105,7 @@ class mechanize(GradientTransformation):
         self, updates: Updates, state: MechanicState, params: Params, **extra: object
     ) -> tuple[Updates, MechanicState]:
         wide, dtype = widen(updates), jnp.result_type(state.s)
-        numbers = {name: scalar(self.__dict__[name], dtype) for name in ("weight_decay", "eps", "s_init")}
+        numbers = {name: scalar(getattr(self, name), dtype) for name in ("weight_decay", "eps", "s_init")}
         for name, value in numbers.items():
             check_rank(name, value)
         numbers["eps"] = floor_eps(numbers["eps"], outside=True)

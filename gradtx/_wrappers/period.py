@@ -18,14 +18,14 @@ Period: TypeAlias = Annotated[Number, "data", Range("a finite number >= 1", low=
 
 
 class Taken(NamedTuple):
-    """What of the update `count`."""
+    """Whether an update is taken, and how many were."""
 
     due: jax.Array
     """Whether it is one of those that are taken."""
     number: jax.Array
     """How many have been, this one included; at least 1."""
     early: jax.Array
-    """Whether it is before the first step of all."""
+    """Whether it is among the first `start_step`, which are left out."""
 
 
 def taken(count: Count, start_step: Number, every: Number) -> Taken:

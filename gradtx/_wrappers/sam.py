@@ -41,7 +41,7 @@ def _climbed(perturbation: Leaf, climb: Leaf) -> Leaf:
 
 
 class sam_perturbation(Stateless):
-    r"""The step of SAM's adversary: down by rho in the direction of the gradient, which `sam` turns round.
+    r"""Step of SAM's adversary: descent by rho along the normalized gradient, whose sign `sam` flips to ascend.
 
     $$u_t = -\rho\,\frac{T^2 g_t}{\lVert T g_t \rVert}, \qquad T = 1 \;\text{or, adaptive,}\; T = |\theta| + \eta$$
 
@@ -59,7 +59,7 @@ class sam_perturbation(Stateless):
         ValueError: if `rho` or `eta` is negative; from `update`, if it is adaptive and `params` are missing.
 
     Source: Foret et al., 2021, https://arxiv.org/abs/2010.01412; Kwon et al., 2021 (ASAM),
-    https://arxiv.org/abs/2102.11600. Differs: neither adds an epsilon to the norm here.
+    https://arxiv.org/abs/2102.11600. Differs: no epsilon is added to the norm.
     """
 
     rho: NonNegative = 0.05
@@ -92,7 +92,7 @@ class SAMState(NamedTuple):
 
 
 class sam(GradientTransformation):
-    r"""Sharpness-aware minimisation: step by the gradient at a point near by where the loss is higher.
+    r"""Sharpness-aware minimisation: step by the gradient at a point nearby where the loss is higher.
 
     $$e_t = \rho\,\nabla f(\theta_t) / \lVert\nabla f(\theta_t)\rVert, \qquad
     \theta_{t+1} = \theta_t + u(\nabla f(\theta_t + e_t))$$
@@ -120,8 +120,7 @@ class sam(GradientTransformation):
         opaque_mode: Whether one call makes the step.
 
     Raises:
-        ValueError: if one of the two says itself where to differentiate, or `adv_optimizer` keeps track of the
-            parameters.
+        ValueError: if one of the two defines `gradient_params`, or `adv_optimizer` keeps track of the parameters.
         TypeError: from `update` in `opaque_mode`, if `grad_fn` is missing.
 
     Source: Foret et al., 2021, https://arxiv.org/abs/2010.01412. Differs: in two calls optax moves the parameters

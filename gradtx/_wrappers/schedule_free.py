@@ -102,7 +102,7 @@ class schedule_free(GradientTransformation):
     $$c_t = w_t \Big/ \textstyle\sum_{s \le t} w_s, \qquad w_t = t^r\,(\max_{s \le t} \eta_s)^q$$
 
     The parameters are $y$: gradients are taken there, and so is a weight decay of the base optimizer. What to evaluate
-    is $x$, `tx.eval_params(params, state)`. It stands in for a momentum: give it a base optimizer without one.
+    is $x$, `tx.eval_params(params, state)`. The average replaces momentum: give it a base optimizer without one.
     Running statistics (of batch norm) belong to $y$, and are to be computed anew for $x$.
 
         rate = gradtx.linear_schedule(0.0, 1e-3, 1000)      # a warm-up, and no decay

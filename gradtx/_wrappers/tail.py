@@ -44,7 +44,7 @@ class polyak_average(Averaging):
     With a power of 0 it is the plain mean; with p > 0 the first iterates are forgotten: most of the weight is in the
     last part, $1/(p+1)$ of them. With `start_step` and `every` it is stochastic weight averaging (SWA).
 
-    State: `count`, int32; `weight`, the sum of weights over the last one; `average`, like `params` (float32 for
+    State: `count`, int32; `weight`, the sum of all weights divided by the newest; `average`, like `params` (float32 for
     half-precision params): one copy; and `inner_state`. Needs `params`. In a chain it comes last.
     Units: the average is in the parameters'.
 

@@ -15,7 +15,7 @@ def _toward(old_tensors: Leaf, new_tensors: Leaf, step_size: ScalarArray) -> Lea
 
 
 def incremental_update(new_tensors: Params, old_tensors: Params, step_size: Number) -> Params:
-    r"""A step of an exponential moving average: $o + s\,(n - o)$, leaf by leaf, in the dtypes of the old.
+    r"""One step of an exponential moving average: $o + s\,(n - o)$, leaf by leaf, in the dtypes of the old.
 
     Half precision is computed in float32 and rounded once. (`average` keeps its average in float32, and corrects it
     for its start.)
@@ -45,6 +45,7 @@ def periodic_update(new_tensors: Params, old_tensors: Params, steps: Count | int
     Raises:
         ValueError: if the trees differ in structure, or a leaf in shape or dtype; the path is named.
     """
+    check_rank("steps", steps)
     check_rank("update_period", update_period)
     paths, structure = jax.tree.flatten_with_path(new_tensors)
     if structure != jax.tree.structure(old_tensors):

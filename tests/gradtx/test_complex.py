@@ -84,3 +84,12 @@ def test_a_search_hands_on_the_direction_of_ascent() -> None:
         updates, state = tx.update(grad, state, params, value=value, grad=grad, value_fn=turned)
         params = apply_updates(params, updates)
     assert turned(params) < 0.5 * turned(jnp.asarray(START * TURN))
+
+
+def test_copies_of_complex_parameters_have_the_complex_form_of_a_dtype() -> None:
+    params = {"w": jnp.ones(2, jnp.complex64), "b": jnp.ones(2)}
+    for dtype in ("float32", "complex64"):
+        average = gradtx.average(gradtx.sgd(0.1), accumulator_dtype=dtype).init(params).average
+        assert {name: leaf.dtype.name for name, leaf in average.items()} == {"w": "complex64", "b": "float32"}
+    with pytest.raises(TypeError, match=r"params\['w'\] is complex, .*bfloat16 \(`accumulator_dtype`, `state_dtype`\)"):
+        gradtx.average(gradtx.sgd(0.1), accumulator_dtype="bfloat16").init(params)

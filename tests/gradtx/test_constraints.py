@@ -274,6 +274,21 @@ def test_entries_of_any_size_have_a_norm() -> None:
             r"keep_params_nonnegative: params\['w'\] is complex, expected real numbers: they have no order",
         ),
         (
+            lambda: gradtx.hyperball().init({"w": jnp.arange(3)}),
+            TypeError,
+            r"params\['w'\] has dtype int32, expected a floating or complex array",
+        ),
+        (
+            lambda: moved(gradtx.max_norm(jnp.ones(2)), jnp.ones(2), jnp.ones(2)),
+            ValueError,
+            r"`max_norm` has shape \(2,\), expected one number",
+        ),
+        (
+            lambda: moved(gradtx.norm_floor(jnp.ones(2)), jnp.ones(2), jnp.ones(2)),
+            ValueError,
+            r"`min_norm` has shape \(2,\), expected one number",
+        ),
+        (
             lambda: UNTYPED.max_norm(1.0).update(jnp.ones(2), gradtx.EmptyState()),
             ValueError,
             "max_norm needs params",

@@ -87,10 +87,10 @@ def test_no_entry_of_a_cautious_step_goes_up(inner: Any) -> None:
 
 
 def test_cautious_sees_the_sign_of_products_that_are_too_small() -> None:
-    tx = gradtx.cautious(gradtx.scale(1e-30))
+    tx = gradtx.cautious(gradtx.scale(1e-30), descends=False)
     updates, _ = tx.update(jnp.full(2, 1e-20), tx.init(jnp.zeros(2)))
     # A product would be 0 and leave nothing; XLA flushes what is below 1e-38.
-    tx = gradtx.cautious(gradtx.scale(1e-10))
+    tx = gradtx.cautious(gradtx.scale(1e-10), descends=False)
     updates, _ = tx.update(jnp.full(2, 1e-25), tx.init(jnp.zeros(2)))
     np.testing.assert_allclose(updates, 1e-35, rtol=1e-6)
 
@@ -104,22 +104,43 @@ def test_cautious_bounds_the_lengthening_of_the_last_entry() -> None:
     assert np.all(np.asarray(updates[1:]) == 0)
 
 
+def test_cautious_hides_no_nan() -> None:
+    grads = jnp.array([jnp.nan, 1.0, -2.0])
+    for tx in (gradtx.cautious(gradtx.sgd(0.1), "none"), gradtx.cautious(gradtx.scale_by_adam(), "count")):
+        updates, _ = tx.update(grads, tx.init(grads))
+        np.testing.assert_array_equal(np.isnan(updates), np.isnan(grads))
+
+
 def test_cautious_knows_which_way_updates_go() -> None:
     up, down = jnp.ones(2), -jnp.ones(2)
     ascent = gradtx.chain(gradtx.scale_by_adam(), gradtx.scale_by_learning_rate(0.1, flip_sign=False))
+    sgd, adam = gradtx.sgd(0.1), gradtx.adam(0.1)
     for inner, way in (
-        (gradtx.nag(0.1), "refused"),
         (ascent, up),
         (gradtx.scale_by_adam(), up),
-        (gradtx.adam(0.1), down),
+        (adam, down),
+        # Two rates one beside the other turn updates once.
+        (gradtx.decay_weights(adam, 0.0), down),
+        (gradtx.grafting(sgd, adam), down),
+        (gradtx.grafting(sgd, gradtx.scale_by_adam()), up),
+        (gradtx.partition({gradtx.by_rank(1): sgd, "*": adam}), down),
+        (gradtx.partition({gradtx.by_rank(1): sgd, "*": gradtx.freeze()}), down),
+        (gradtx.accumulate(sgd, 1), down),
+        (gradtx.chain(sgd, gradtx.scale(0.5)), down),
+        (gradtx.chain(sgd, gradtx.scale_by_learning_rate(1.0)), up),
     ):
-        if way == "refused":
-            continue
         tx = gradtx.cautious(gradtx.chain(inner))
         updates, _ = tx.update(up, tx.init(up), up)
         np.testing.assert_array_equal(np.sign(updates), way)
     with pytest.raises(ValueError, match=r"whether the updates of .* go along .* cannot be seen"):
         UNTYPED.cautious(optax.adam(0.1))
+    for unseen in (
+        gradtx.chain(gradtx.scale_by_adam(), gradtx.scale(-0.1)),
+        gradtx.chain(gradtx.scale_by_adam(), gradtx.scale_by_schedule(lambda count: -0.1)),
+        gradtx.partition({gradtx.by_rank(1): sgd, "*": gradtx.scale_by_adam()}),
+    ):
+        with pytest.raises(ValueError, match=r"cannot be seen\. Say descends=True"):
+            gradtx.cautious(unseen)
     tx = UNTYPED.cautious(optax.sgd(0.1), descends=True)
     np.testing.assert_allclose(tx.update(up, tx.init(up), up)[0], -0.1, rtol=1e-6)
     gradtx.cautious(gradtx.chain(optax.clip(1.0), gradtx.adam(0.1)))

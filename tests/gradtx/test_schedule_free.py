@@ -202,3 +202,14 @@ def test_schedule_free_eval_params():
         gradtx.schedule_free_eval_params(inside.init(params), params)
     with pytest.raises(TypeError, match="takes a ScheduleFreeState, got AverageState"):
         gradtx.schedule_free_eval_params(gradtx.average(tx).init(params), params)
+
+
+def test_before_the_first_checkpoint_lawa_is_at_the_newest_average() -> None:
+    inner = gradtx.schedule_free(gradtx.sgd(0.1), 0.1)
+    tx = gradtx.lawa(inner, 2, 5)
+    params, state = jnp.ones(3), tx.init(jnp.ones(3))
+    for _ in range(3):
+        updates, state = tx.update(params, state, params)
+        params = gradtx.apply_updates(params, updates)
+    np.testing.assert_array_equal(tx.eval_params(params, state), inner.eval_params(params, state.inner_state))
+    assert not np.allclose(tx.eval_params(params, state), params)

@@ -275,6 +275,10 @@ WRONG = {
                        lambda: gradtx.decay_weights(SGD, 0.1, "palm", peak_learning_rate=0.1)),
     "a look-ahead": (r"nag\(.*defines gradient_params, and mode='decoupled' would change the step",
                      lambda: gradtx.decay_weights(gradtx.nag(0.1), 0.1)),
+    "micro-batches": ("accumulate makes one step of several updates, and mode='decoupled' would decay in each of them",
+                      lambda: gradtx.decay_weights(gradtx.MultiSteps(SGD, 4), 0.1)),
+    "a sum of updates": ("Put decay_weights around the optimizer alone, inside of apply_every or before it",
+                         lambda: gradtx.decay_weights(gradtx.chain(SGD, gradtx.apply_every(4)), 0.1, "proximal")),
     "another mode": ("`mode` must be 'coupled' or 'decoupled' or .*, got 'l2'",
                      lambda: gradtx.decay_weights(SGD, 0.1, cast(Any, "l2"))),
     "a negative decay": ("decay_weights: `weight_decay` must be a finite number >= 0, got -0.1",
@@ -294,6 +298,14 @@ WRONG = {
 def test_what_is_refused(words: str, make: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=words):
         make()
+
+
+def test_coupled_decay_is_gathered_with_the_gradient() -> None:
+    gathered = gradtx.decay_weights(gradtx.accumulate(SGD, 2), DECAY, "coupled")
+    params, state, updates = jnp.ones(2), gathered.init(jnp.ones(2)), jnp.zeros(2)
+    for _ in range(2):
+        updates, state = gathered.update(jnp.ones(2), state, params)
+    np.testing.assert_allclose(updates, -0.1 * (1 + DECAY), rtol=1e-6)
 
 
 def test_optax_by_its_rate() -> None:
