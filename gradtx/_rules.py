@@ -23,7 +23,7 @@ class _OfLeaves:
 
     def holds(self, path: str, leaf: PyTree) -> bool:
         """Whether it matches a leaf."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method `holds(self, path, leaf)`")
 
     def __call__(self, params: Params) -> PyTree:
         """A bool for each parameter."""

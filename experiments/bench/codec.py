@@ -25,7 +25,7 @@ from experiments.train import Curves, Problem, train
 
 LEARNING_RATE, BATCH, SEEDS, EPOCHS = 1e-3, 128, 5, 3
 MARGIN = 0.003
-"""Of validation accuracy: 30 of 10,000 digits, as in the study of LeNet-5."""
+"""Margin of validation accuracy: 30 of 10,000 digits, as in the study of LeNet-5."""
 EXACT, OTHER_SEEDS = "float32", "other seeds"
 
 
@@ -104,7 +104,7 @@ def _differences(curves: np.ndarray, exact: np.ndarray) -> list[Interval]:
 
 
 def _all_differences(curves: Stacked, exact: Stacked) -> list[list[Interval]]:
-    """Of each curve."""
+    """Differences of each curve from the exact one."""
     return [_differences(curves[what], exact[what]) for what in Curves._fields]
 
 

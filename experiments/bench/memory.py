@@ -36,7 +36,7 @@ Wrap = Callable[[Any], Any]
 LEAN = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 """A flag that XLA reads once, when its client starts, so that what needs it is compiled in another process."""
 BLOCKS = 2
-"""Of GPT-2's twelve, for the program."""
+"""Blocks of GPT-2 in the compiled program, of its twelve."""
 ADAM_INT8, HELD = 2.04, 0.6
 """Goals: bytes of state a parameter, and temporary memory as a part of the float32 state that is spared."""
 

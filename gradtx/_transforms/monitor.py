@@ -33,7 +33,7 @@ class Measure(PyTreeNode):
         self, updates: Updates, state: OptState, params: Params | None = None, **extra: object
     ) -> tuple[PyTree, OptState]:
         """The measurement, and what to remember."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method `update(self, updates, state, params=None)`")
 
     @classmethod
     def coerce(cls, value: object) -> Measure | None:

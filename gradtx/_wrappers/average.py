@@ -88,7 +88,7 @@ class Averaging(GradientTransformation):
             number: How many points, this one included.
             count: How many updates, this one not included.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method `_gain(self, weight, number, count)`")
 
     def init(self, params: Params) -> AverageState:
         weight = jnp.full([], self._first_weight(), step_dtype(params))

@@ -16,24 +16,11 @@ import gradtx
 
 from .problem import assert_close, iterate, problem
 from .row import falling
+from .steps import W, gradients, run
 
 STEPS = 50
 # A mean of four, and 50 steps of Adam that feed it back: a few hundred roundings of 2^-53.
 RTOL = 1e-12
-W = {"w": jnp.array([1.0, -2.0, 0.5])}
-
-
-def gradients(*values: float) -> list[Any]:
-    return [{"w": jnp.full(3, value)} for value in values]
-
-
-def run(tx: Any, grads: list[Any], params: Any = W, **extra: Any) -> tuple[list[Any], Any]:
-    """The updates of each call, and the last state."""
-    state, path = tx.init(params), []
-    for g in grads:
-        updates, state = tx.update(g, state, params, **extra)
-        path.append(updates)
-    return path, state
 
 
 def optax_path(tx: Any, params: Any, noise: Any) -> Any:

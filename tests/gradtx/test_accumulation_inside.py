@@ -14,25 +14,11 @@ from jax.sharding import AxisType, PartitionSpec
 import gradtx
 
 from .row import paraboloid
-
-W = {"w": jnp.array([1.0, -2.0, 0.5])}
-
-
-def gradients(*values: float) -> list[Any]:
-    return [{"w": jnp.full(3, value)} for value in values]
-
-
-def run(tx: Any, grads: list[Any], params: Any = W, **extra: Any) -> tuple[list[Any], Any]:
-    """The updates of each call, and the last state."""
-    state, path = tx.init(params), []
-    for g in grads:
-        updates, state = tx.update(g, state, params, **extra)
-        path.append(updates)
-    return path, state
+from .steps import W, gradients, run
 
 
 def primitives(jaxpr: Any) -> list[str]:
-    """Of a program, and of the functions in it, but not of its branches."""
+    """The primitives of a program and of the functions in it, but not of its branches."""
     names = []
     for equation in jaxpr.eqns:
         names.append(equation.primitive.name)
