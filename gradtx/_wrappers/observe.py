@@ -152,9 +152,9 @@ class observe(GradientTransformation):
       transformation without a state, `clip_fraction`, the share whose updates were shorter than what came in:
       `chain(observe(clip_by_global_norm(1.0)), adam(1e-3))`.
 
-    The state has these scalars and no history: its structure never changes, and `scan` and `vmap` stack it. On
-    accelerators norms are taken while the leaves are at hand. A CPU reads gradients, updates and parameters once more,
-    which takes about half the time of a step of Adam; with `every=10` a step then takes 5 % more.
+    The state has these scalars and no history: its structure never changes, and `scan` and `vmap` stack it. A
+    measurement reads gradients, updates and parameters once more: on a CPU a good part of the time of a step of Adam,
+    which `every` spares.
 
     State: scalars, and the state of `inner`. Units: norms have those of what they are of. Norms are infinite above the
     root of the largest float (2e19 in float32).
