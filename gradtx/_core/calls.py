@@ -69,13 +69,28 @@ def checked_update(update: Callable[..., Any], owner: str) -> Callable[..., Any]
         self: Any, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
     ) -> tuple[Any, Any]:
         extra = needs.select(type(self).__name__, params, extra)
-        expected = self._state_classes()
-        if expected and not isinstance(state, expected):
-            raise TypeError(wrong_state(type(self).__name__, expected, state))
+        _check_state(self, state)
         return update(self, updates, state, params, **extra)
 
     checked.needs = needs  # type: ignore[attr-defined]
     return checked
+
+
+def checked_point(method: Callable[..., Params]) -> Callable[..., Params]:
+    """The method `gradient_params` or `eval_params`, which gets a state of the class that `init` makes."""
+
+    @functools.wraps(method)
+    def checked(self: Any, params: Params, state: OptState) -> Params:
+        _check_state(self, state)
+        return method(self, params, state)
+
+    return checked
+
+
+def _check_state(tx: Any, state: object) -> None:
+    expected = tx._state_classes()
+    if expected and not isinstance(state, expected):
+        raise TypeError(wrong_state(type(tx).__name__, expected, state))
 
 
 def wrong_state(owner: str, expected: tuple[type, ...], state: object) -> str:

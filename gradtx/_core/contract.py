@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from .._trees.precision import restore, widen
 from .._types import OptState, Params, Updates
-from .calls import Needs, annotated_states, checked_update
+from .calls import Needs, annotated_states, checked_point, checked_update
 from .data import PyTreeNode, layout, roots, trusted
 from .paths import Path, children, shortest_names
 from .schedule import Schedule, value_at
@@ -91,6 +91,9 @@ class GradientTransformation(PyTreeNode, _OptaxType):
         # Inherited from a class that is no transformation, too.
         if cls.update is not GradientTransformation.update and not hasattr(cls.update, "needs"):
             cls.update = checked_update(cls.update, cls.__name__)
+        for name in ("gradient_params", "eval_params"):
+            if name in cls.__dict__:
+                setattr(cls, name, checked_point(cls.__dict__[name]))
 
     def _check(self) -> None:
         _check_hands_on(type(self))

@@ -12,7 +12,7 @@ from .._core.schedule import LearningRate, value_at
 from .._maths import safe_increment
 from .._trees.map import map_leaves, zeros_like
 from .._trees.precision import step_dtype
-from .._types import Count, Leaf, Params, ScalarArray, Updates
+from .._types import Count, Leaf, OptState, Params, ScalarArray, Updates
 
 
 def _nag(updates: Leaf, trace: Leaf, momentum: ScalarArray, learning_rate: ScalarArray) -> tuple[Leaf, Leaf]:
@@ -74,5 +74,5 @@ class nag(GradientTransformation):
         updates, trace = map_leaves(_nag, trees, momentum=self.momentum, learning_rate=rate)
         return updates, NagState(safe_increment(state.count), trace)
 
-    def gradient_params(self, params: Params, state: NagState) -> Params:
+    def gradient_params(self, params: Params, state: OptState) -> Params:
         return map_leaves(_look_ahead, {"params": params}, reads={"trace": state.trace}, momentum=self.momentum)

@@ -1,12 +1,17 @@
 """The step itself: parameters plus updates."""
 
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._types import Params, Updates
 from .checks import aligned
 from .map import map_leaves
 from .precision import compute_dtype
+
+Array: TypeAlias = jax.Array | np.ndarray
 
 
 def _add(params: jax.Array, updates: jax.Array) -> jax.Array:
@@ -38,6 +43,6 @@ def moved(params: Params, updates: Updates) -> Params:
     return apply_updates(params, structure.unflatten([_as_applied(u, p) for u, p in rows]))
 
 
-def _as_applied(update: jax.Array | None, param: jax.Array) -> jax.Array | None:
+def _as_applied(update: Array | None, param: Array) -> Array | None:
     dtype = jnp.result_type(param)
     return update if update is None or compute_dtype(dtype) == dtype else update.astype(dtype)

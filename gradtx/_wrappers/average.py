@@ -107,7 +107,7 @@ class Averaging(GradientTransformation):
         average = map_leaves(_toward, trees, reads=reads, optional="params", gain=gain)
         return updates, AverageState(count, weight, average, inner_state)
 
-    def eval_params(self, params: Params, state: AverageState) -> Params:
+    def eval_params(self, params: Params, state: OptState) -> Params:
         return cast_like(state.average, params)
 
 

@@ -92,6 +92,6 @@ class ema_nesterov(GradientTransformation):
         step, ema = map_leaves(_average, trees, from_look_ahead=self.from_look_ahead, **numbers)
         return restore(step, updates), EmaNesterovState(safe_increment(state.count), ema, inner_state)
 
-    def gradient_params(self, params: Params, state: EmaNesterovState) -> Params:
+    def gradient_params(self, params: Params, state: OptState) -> Params:
         beta = value_at("beta", self.beta, state.count, step_dtype(params))
         return map_leaves(_look_ahead, {"params": params}, reads={"ema": state.ema}, beta=beta)

@@ -89,5 +89,5 @@ class extragradient(GradientTransformation):
         inner_state = inner_state if self.carry else tree_where(last, inner_state, old)
         return restore(step, updates), ExtragradientState((~last).astype(calls.dtype), displacement, inner_state)
 
-    def gradient_params(self, params: Params, state: ExtragradientState) -> Params:
+    def gradient_params(self, params: Params, state: OptState) -> Params:
         return apply_updates(params, state.displacement)

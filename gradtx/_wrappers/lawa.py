@@ -108,6 +108,6 @@ class lawa(GradientTransformation):
         number = jnp.where(due, safe_increment(state.number), state.number)
         return updates, LawaState(count, number, checkpoints, inner_state)
 
-    def eval_params(self, params: Params, state: LawaState) -> Params:
+    def eval_params(self, params: Params, state: OptState) -> Params:
         params = self.inner.eval_params(params, state.inner_state)
         return jax.tree.map(lambda p, ring: _mean(ring, jnp.asarray(p), state.number), params, state.checkpoints)

@@ -136,5 +136,5 @@ class lookahead(GradientTransformation):
             fast_state = tree_where(due, self.fast_optimizer.init(moved(params, updates)), fast_state)
         return updates, LookaheadState(jnp.where(due, 0, steps), slow, fast_state, outer_state)
 
-    def eval_params(self, params: Params, state: LookaheadState) -> Params:
+    def eval_params(self, params: Params, state: OptState) -> Params:
         return cast_like(state.slow, params)

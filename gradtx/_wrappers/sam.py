@@ -183,7 +183,7 @@ class sam(GradientTransformation):
         after = self.adv_optimizer.init(params) if self.reset_state else adversary
         return step, SAMState(jnp.zeros([], jnp.int32), optimizer, after, None)
 
-    def gradient_params(self, params: Params, state: SAMState) -> Params:
+    def gradient_params(self, params: Params, state: OptState) -> Params:
         return params if self.opaque_mode else apply_updates(params, state.perturbation)
 
     def _has_own(self, method: str) -> bool:

@@ -186,7 +186,7 @@ class schedule_free(GradientTransformation):
         step, z = map_leaves(_advance_from_y, trees, reads=reads, last_b1=state.b1, b1=b1, gain=gain)
         return restore(step, updates), ScheduleFreeState(*known, z)
 
-    def eval_params(self, params: Params, state: ScheduleFreeState | ScheduleFreeWithXState) -> Params:
+    def eval_params(self, params: Params, state: OptState) -> Params:
         return schedule_free_eval_params(state, params)
 
 

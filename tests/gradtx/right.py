@@ -1,4 +1,4 @@
-"""Transformations of which the checker must not complain, with the arguments that it needs for them."""
+"""Transformations beyond those of the table of which the checker must not complain, with the arguments it needs."""
 
 from __future__ import annotations
 
@@ -126,90 +126,6 @@ def _times(updates: Any, rate: Any) -> Any:
 # States made of the parameters.
 
 
-def _average(updates: Any, average: Any, params: Any, decay: Any) -> Any:
-    return updates, average + (1 - decay) * (params - average)
-
-
-class averaged(gradtx.GradientTransformation):
-    """Keeps an average of the parameters, which is evaluated."""
-
-    decay: Decay = 0.9
-
-    def init(self, params: Any) -> Any:
-        return gradtx.apply_updates(gradtx.zeros_like(params), params)
-
-    def update(self, updates: Any, state: Any, params: Any) -> Any:
-        trees = {"updates": updates, "average": state}
-        return gradtx.map_leaves(_average, trees, reads={"params": params}, decay=self.decay)
-
-    def eval_params(self, params: Any, state: Any) -> Any:
-        return jax.tree.map(lambda p, x: x.astype(p.dtype), params, state)
-
-
-def _to_master(updates: Any, master: Any, params: Any) -> Any:
-    master = master + updates
-    return master - params, master
-
-
-class with_master(gradtx.GradientTransformation):
-    """Parameters follow a copy in float32."""
-
-    def init(self, params: Any) -> Any:
-        return gradtx.apply_updates(gradtx.zeros_like(params), params)
-
-    def update(self, updates: Any, state: Any, params: Any) -> Any:
-        trees = {"updates": updates, "master": state}
-        return gradtx.map_leaves(_to_master, trees, reads={"params": params})
-
-
-def _schedule_free(updates: Any, z: Any, x: Any, params: Any, rate: Any, beta: Any, count: Any) -> Any:
-    z = z - rate * updates
-    x = x + (z - x) / count
-    return (1 - beta) * z + beta * x - params, z, x
-
-
-class FreeState(NamedTuple):
-    count: Any
-    z: Any
-    x: Any
-
-
-class schedule_free(averaged):
-    """Schedule-Free SGD (Defazio et al., 2024)."""
-
-    rate: NonNegative = 0.1
-
-    def init(self, params: Any) -> FreeState:
-        z, x = (gradtx.apply_updates(gradtx.zeros_like(params), params) for _ in range(2))
-        return FreeState(jnp.zeros([], jnp.int32), z, x)
-
-    def update(self, updates: Any, state: FreeState, params: Any) -> Any:
-        count = gradtx.safe_increment(state.count)
-        trees = {"updates": updates, "z": state.z, "x": state.x}
-        numbers = {"rate": self.rate, "beta": self.decay, "count": count.astype(jnp.float32)}
-        updates, z, x = gradtx.map_leaves(_schedule_free, trees, reads={"params": params}, **numbers)
-        return updates, FreeState(count, z, x)
-
-    def eval_params(self, params: Any, state: FreeState) -> Any:
-        return jax.tree.map(lambda p, x: x.astype(p.dtype), params, state.x)
-
-
-# Ratios, rings, and what acts sometimes.
-
-
-def _trust(updates: Any, params: Any) -> Any:
-    norms = [gradtx.safe_sqrt(jnp.sum(jnp.square(jnp.abs(x)))) for x in (params, updates)]
-    ratio = jnp.where((norms[0] > 0) & (norms[1] > 0), norms[0] / gradtx.safe_sqrt(norms[1] ** 2 + 1e-30), 1.0)
-    return ratio * updates
-
-
-class scale_by_ratio(gradtx.Stateless):
-    """LAMB's ratio: the step is as long as the parameter."""
-
-    def update(self, updates: Any, state: EmptyState, params: Any) -> Any:
-        return gradtx.map_leaves(_trust, {"updates": updates}, reads={"params": params}), state
-
-
 class every_third(gradtx.GradientTransformation):
     """Passes on every third gradient; its count goes round, and so may be small."""
 
@@ -258,7 +174,6 @@ OPTAX = tuple(law for law in LAWS if law not in ("any_tree", "nothing_broadcast"
 """The laws that optax's own mostly keep: they map trees by `jax.tree.map`, which says no path and knows no None."""
 
 RIGHT: dict[str, Right] = {
-    "adam": Right(lambda: gradtx.adam(1e-3)),
     "a typed key": Right(lambda: noise(jax.random.key(0)), notes=("they have random numbers in them",)),
     "a raw key": Right(lambda: noise(jax.random.PRNGKey(0)), slow=True),
     "a key and a count": Right(lambda: noise_by_count(jax.random.key(0)), slow=True),
@@ -268,7 +183,9 @@ RIGHT: dict[str, Right] = {
         ("holds vacuously",),
         slow=True,
     ),
-    "a mask by rank": Right(adamw(gradtx.by_rank(2)), notes=("refused by name: an update of a bare scalar",)),
+    "a mask by rank": Right(
+        adamw(gradtx.by_rank(2)), notes=("refused by name: an update of a bare scalar",), slow=True
+    ),
     "a mask by path": Right(adamw(gradtx.by_path("*kernel")), {"params": LAYERS}, slow=True),
     "a mask by name": Right(adamw(by_name), {"params": LAYERS}, slow=True),
     "a mask that is a tree": Right(
@@ -279,27 +196,14 @@ RIGHT: dict[str, Right] = {
         lambda: scale_each({"encoder": {"kernel": 0.1, "bias": 0.2}, "head": {"kernel": 0.3, "bias": 0.4}}),
         {"params": LAYERS},
     ),
-    "an average of parameters": Right(averaged),
-    "a master copy": Right(with_master),
-    "schedule-free": Right(schedule_free, {"sign": "any"}, ("as sign='any' says",), slow=True),
-    "a trust ratio": Right(scale_by_ratio),
-    "lamb": Right(
-        lambda: gradtx.chain(gradtx.scale_by_adam(), scale_by_ratio(), gradtx.scale_by_learning_rate(0.1)), slow=True
-    ),
     "adam with mu_dtype": Right(lambda: gradtx.adam(0.1, mu_dtype=jnp.bfloat16), {}, ("refused by name: complex",)),
-    "momentum with accumulator_dtype": Right(lambda: gradtx.trace(0.9, accumulator_dtype=jnp.bfloat16)),
-    "momentum in float32 for float64": Right(lambda: gradtx.trace(0.9, accumulator_dtype=jnp.float32), slow=True),
+    "momentum with accumulator_dtype": Right(lambda: gradtx.trace(0.9, accumulator_dtype=jnp.bfloat16), slow=True),
     "a ring": Right(every_third, {}, ("holds vacuously",)),
     "saturation": Right(squashed),
     "a field for another mode": Right(plain),
-    "lion": Right(lambda: gradtx.lion(0.1), slow=True),
-    "smooth lion": Right(lambda: gradtx.scale_by_lion(mode="smooth")),
     "clip": Right(lambda: gradtx.clip(1.0), {}, ("refused by name: complex64",)),
-    "clip, refusing": Right(lambda: gradtx.clip(1.0), {"refuses": ["complex"]}),
-    "a norm that is not reached": Right(lambda: gradtx.clip_by_global_norm(1e6)),
     "no leaves": Right(gradtx.identity, {}, ("the state has no leaves", "holds vacuously: no hyperparameter")),
     "zero": Right(gradtx.set_to_zero, {}, ("holds vacuously: the updates are zero",)),
-    "a schedule": Right(lambda: gradtx.adam(gradtx.warmup_cosine_decay_schedule(0.01, 0.1, 2, 10)), slow=True),
     "optax's adam": Right(
         lambda: optax.adam(1e-3), {"laws": OPTAX, "sign": "flips"}, ("adapter widens them", "so none is data")
     ),

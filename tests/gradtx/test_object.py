@@ -74,3 +74,13 @@ FOREIGN: dict[str, tuple[Any, Any, str]] = {
 def test_a_state_of_another_library_is_named_with_both_modules(ours, theirs, words):
     with pytest.raises(TypeError, match=f"expected a state of type {words}.*gradtx.interop.from_optax"):
         ours.update(ONES, theirs.init(ONES), ONES)
+
+
+@pytest.mark.parametrize("method", ["gradient_params", "eval_params"])
+@pytest.mark.parametrize("tx", [gradtx.nag(0.1, 0.9), gradtx.average(gradtx.adam(0.1)), gradtx.sam(gradtx.adam(0.1))])
+def test_points_are_asked_for_with_the_transformation_s_own_state(tx, method):
+    """The state of what is inside is the usual mistake."""
+    if method in vars(type(tx)):
+        with pytest.raises(TypeError, match=rf"{type(tx).__name__} expected a state of type \w+, got tuple.*tx.init"):
+            getattr(tx, method)(ONES, gradtx.adam(0.1).init(ONES))
+    assert getattr(tx, method)(ONES, tx.init(ONES)).shape == ONES.shape

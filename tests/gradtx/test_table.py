@@ -16,6 +16,7 @@ from gradtx.testing import LAWS, LawBroken, check_transformation
 
 from .row import Row
 from .table import TABLE, each_row, each_row_costly, each_row_once, each_wrapped
+from .wrapped import small_params
 
 # Bases; what they are bases of has rows.
 ABSTRACT = {"GradientTransformation", "Recipe", "Stateless"}
@@ -51,8 +52,9 @@ def test_a_row_makes_what_it_is_named_after(row: Row) -> None:
     assert f"{row.public_name.rpartition('.')[2]}(" in repr(row.make())
 
 
-def check(row: Row, laws: Any, dtype: Any = np.float32) -> None:
-    check_transformation(row.make(), extra=row.extra, refuses=row.refuses, sign=row.sign, laws=laws, dtype=dtype)
+def check(row: Row, laws: Any, dtype: Any = np.float32, params: Any = None) -> None:
+    known = {"extra": row.extra, "refuses": row.refuses, "sign": row.sign}
+    check_transformation(row.make(), params, **known, laws=laws, dtype=dtype)
 
 
 @each_row_once
@@ -84,9 +86,10 @@ NOT_OPTAX_S = ("any_tree", "nothing_broadcast")
 def test_a_wrapper_obeys_the_laws_around_every_kind(row: Row) -> None:
     is_optax_s = row.name.endswith("-optax")
     with jax.numpy_dtype_promotion("standard" if is_optax_s else "strict"):  # it mixes dtypes
-        check(row, [law for law in LAWS if law != "pure" and not (is_optax_s and law in NOT_OPTAX_S)])
+        laws = [law for law in LAWS if law != "pure" and not (is_optax_s and law in NOT_OPTAX_S)]
+        check(row, laws, np.float32, small_params(np.float32))
         # A search around rounded numbers may take another turn, which float64 makes rare.
-        check(row, ["pure"], np.float64)
+        check(row, ["pure"], np.float64, small_params(np.float64))
 
 
 @pytest.mark.parametrize("law", NOT_OPTAX_S)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 import gradtx
@@ -18,13 +19,24 @@ def _mlp() -> Any:
     return gradtx.learned.mlp(gradtx.learned.mlp_weights(jax.random.key(0), 4), hidden=4)
 
 
+def _lbfgs() -> Any:
+    """With the search whose program is half as long as that of the default one."""
+    search = gradtx.scale_by_backtracking_linesearch(max_backtracking_steps=10)
+    return gradtx.lbfgs(memory_size=2, linesearch=search)
+
+
 INNER = (
     Row("sgd", rate=0.05),
-    Row("lbfgs", {}, {"memory_size": 2}, extra=paraboloid, sign="flips"),
+    Row("lbfgs", factory=_lbfgs, extra=paraboloid, sign="flips"),
     Row("mlp", factory=_mlp, refuses=("complex",), sign="any"),
     Row("optax", factory=lambda: gradtx.chain(optax.adam(0.05)), sign="flips", holds_a_function=True),
 )
 """Beside `adam`, which every wrapper has a row of the table with."""
+
+
+def small_params(dtype: Any) -> Any:
+    """Parameters for wrappers around others, which their rows of the table have shown with leaves of all kinds."""
+    return {"b": np.array([0.5, -1.0, 2.0], dtype), "w": np.array([[1.0, -2.0, 0.3], [0.4, 0.5, -0.6]], dtype)}
 
 
 def around(name: str, wrap: Callable[[Any], Any], inner: Sequence[Row] = INNER, **known: Any) -> tuple[Row, ...]:
