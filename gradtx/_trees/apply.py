@@ -43,6 +43,8 @@ def moved(params: Params, updates: Updates) -> Params:
     return apply_updates(params, structure.unflatten([_as_applied(u, p) for u, p in rows]))
 
 
-def _as_applied(update: Array | None, param: Array) -> Array | None:
+def _as_applied(update: Array | None, param: Array | None) -> Array | None:
+    if update is None or param is None:
+        return update
     dtype = jnp.result_type(param)
-    return update if update is None or compute_dtype(dtype) == dtype else update.astype(dtype)
+    return update if compute_dtype(dtype) == dtype else update.astype(dtype)

@@ -64,6 +64,9 @@ def resolves(case: Case, dtype: np.dtype, params: Params, step: Counted) -> None
     fine, coarse = 32 * float(jnp.finfo(dtype).eps), 0.1
     with works(f"an update in {dtype}"):
         base, little, one, two = (_run(case, params, step, share) for share in (0.0, fine, coarse, 2 * coarse))
+    # A step from the parameters to a point that the state knows is a difference of numbers of their size.
+    largest = max([0.0, *(float(np.max(np.abs(as_numbers(leaf)), initial=0.0)) for leaf in jax.tree.leaves(params))])
+    floors = (largest / 16 if case.tx._step_owner() else 0.0, 0.0)
     for what, i in (("the update", 0), ("the state", 1)):
         columns = zip(
             jax.tree.leaves_with_path(base[i]), *(jax.tree.leaves(run[i]) for run in (little, one, two)), strict=True
@@ -78,7 +81,7 @@ def resolves(case: Case, dtype: np.dtype, params: Params, step: Counted) -> None
                 small, large, larger = (np.abs(other - x) for other in moved)
             # Entries that depend smoothly on the gradient: neither a sign, nor what a search or a limit has cut off,
             # nor a difference of which only roundings are left.
-            size, noise = np.abs(x), 16 * jnp.finfo(dtype).eps
+            size, noise = np.abs(x), max(floors[i], 16 * jnp.finfo(dtype).eps)
             smooth = (large > 0.1 * coarse * size) & (large < 10 * coarse * size) & (size > noise)
             smooth &= (larger > 1.5 * large) & (larger < 2.7 * large)
             if np.any(smooth) and not np.any(small[smooth]):
