@@ -142,6 +142,7 @@ def test_what_follows_the_parameters_may_be_inside() -> None:
     assert not jnp.array_equal(params["w"], W["w"])
 
 
+@pytest.mark.slow
 def test_a_line_search_inside_searches_the_objective_that_it_is_given() -> None:
     """One objective for all micro-batches: the steps are those of the bare search."""
     tx = gradtx.lbfgs(memory_size=2)

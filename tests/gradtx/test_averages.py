@@ -319,6 +319,7 @@ def test_a_sweep_over_the_decay_and_the_horizon():
             assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], lanes), points, RTOL)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_hypergradients_of_an_average():
     params, noise = problem(20, leaves=ALIKE)

@@ -74,6 +74,7 @@ def test_the_loop_of_the_contract_conjugates_once(name: str) -> None:
     np.testing.assert_allclose(turn / TURN, straight, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_search_hands_on_the_direction_of_ascent() -> None:
     tx, pair = gradtx.lbfgs(), gradtx.value_and_grad_from_state(turned)
     params: Any = jnp.asarray(START * TURN)

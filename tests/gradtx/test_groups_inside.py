@@ -179,6 +179,7 @@ def test_points_of_several_groups_apply_each_to_its_own() -> None:
 # Inside others, and others inside
 
 
+@pytest.mark.slow
 def test_groups_inside_groups_inside_wrappers() -> None:
     inner = gradtx.partition({"*bias": gradtx.sgd(1.0), "*": gradtx.freeze()})
     tx = halved(gradtx.chain(gradtx.scale(2.0), gradtx.partition({"head/*": inner, "*": halved(gradtx.sgd(3.0))})))

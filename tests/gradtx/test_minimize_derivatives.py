@@ -65,6 +65,7 @@ def test_the_value_moves_as_the_objective_does() -> None:
     np.testing.assert_allclose(jax.grad(value)(0.3), 2 * np.cosh(exact(0.3)), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_regression_s_weights_by_its_data() -> None:
     """Against the closed form, over a tree, with a `CompositeLoss`, and the data's labels whole numbers."""
     x = jax.random.normal(jax.random.key(0), (20, 3))

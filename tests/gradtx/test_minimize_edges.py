@@ -185,6 +185,7 @@ def test_an_objective_is_what_it_is_now() -> None:
             np.testing.assert_allclose(found.params, target, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_what_a_function_inside_has_closed_over_belongs_to_the_objective() -> None:
     """It stays inside a traced function, whose text does not show it."""
     for target in (3.0, 7.0):

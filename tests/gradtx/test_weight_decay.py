@@ -223,6 +223,7 @@ def test_half_precision_is_rounded_once() -> None:
         np.testing.assert_array_equal(updates, exact.astype(jnp.bfloat16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_hypergradients_are_finite_differences(mode: Any) -> None:
     params, noise = jnp.array([0.5, -1.0, 0.3]), np.random.default_rng(0).normal(size=(8, 3))

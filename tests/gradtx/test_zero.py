@@ -225,6 +225,7 @@ def test_a_checkpoint_is_restored_onto_other_devices(tmp_path: Any) -> None:
     assert_near(updates, expected, 1e-7)
 
 
+@pytest.mark.slow
 def test_an_objective_sees_whole_parameters() -> None:
     """On explicit axes a matrix product of a cut kernel would be refused."""
     mesh = mesh_of_one(AxisType.Explicit)
@@ -243,6 +244,7 @@ def test_an_objective_sees_whole_parameters() -> None:
     assert all(not any(spec) for found in seen for spec in found.values())
 
 
+@pytest.mark.slow
 def test_extra_arguments_are_handed_on() -> None:
     tx, params = gradtx.lbfgs(memory_size=2), values()
     extra = paraboloid(params, params)
