@@ -3,8 +3,11 @@
 import gc
 import os
 import pathlib
+import random
 import subprocess
 import sys
+import time
+import uuid
 
 import jax
 import pytest
@@ -49,6 +52,7 @@ gc.set_threshold(200_000, 50, 1000)
 MOST_MAPPINGS, LOOK_EVERY = 20_000, 5
 MAPPINGS = pathlib.Path("/proc/self/maps")
 _ran = 0
+_began = time.monotonic()
 
 
 def pytest_runtest_teardown() -> None:
@@ -58,6 +62,32 @@ def pytest_runtest_teardown() -> None:
     if _ran % LOOK_EVERY == 0 and MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
         jax.clear_caches()
         gc.collect()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "Run tests in a random order, and skip those that have not begun after so many minutes."
+    parser.addoption("--minutes", type=float, metavar="N", help=text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not asked for, and put tests that may not all have their turn into an order.
+
+    All workers of a run agree on it.
+    """
+    if "exhaustive" not in config.getoption("markexpr"):
+        left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+        items[:] = [item for item in items if not item.get_closest_marker("exhaustive")]
+        config.hook.pytest_deselected(items=left_out)
+    if config.getoption("--minutes"):
+        run = getattr(config, "workerinput", {}).get("testrunuid") or uuid.uuid4().hex
+        random.Random(run).shuffle(items)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what comes too late."""
+    minutes = item.config.getoption("--minutes")
+    if minutes and time.monotonic() - _began > 60 * minutes:
+        pytest.skip(f"not begun after {minutes:g} minutes")
 
 
 @pytest.fixture

@@ -203,12 +203,6 @@ BY_NAME = {row.name: row for row in TABLE}
 VARIED = ("sgd-momentum", "nag", "adagrad-from-0", "adadelta", "rmsprop-nesterov", "adam-eps-root", "adamw-masked")
 
 
-def each(rows: Sequence[Row], quick: Callable[[Row], bool] = lambda row: True) -> pytest.MarkDecorator:
-    """Parametrise over `row`. What is not quick is left to the whole suite."""
-    marked = [pytest.param(row, marks=() if quick(row) else pytest.mark.slow) for row in rows]
-    return pytest.mark.parametrize("row", marked, ids=[row.name for row in rows])
-
-
 # Rows of second order cost ten times as much as others; these two stand for them.
 STAND_FOR_ALL = ("scale_by_lbfgs", "scale_by_zoom_linesearch")
 
@@ -219,11 +213,27 @@ def says_more(row: Row) -> bool:
     return not (costly or "-" in row.name or row.name in ("learned.lstm", "learned.mlp"))
 
 
+def is_quick(row: Row) -> bool:
+    """Whether costly tests of it belong to the quick part."""
+    return row.quick
+
+
+def each(
+    rows: Sequence[Row], quick: Callable[[Row], bool] = lambda row: True, slow: Callable[[Row], bool] = says_more
+) -> pytest.MarkDecorator:
+    """Parametrise over `row`: what is not quick is left to the whole suite, or to the exhaustive tests."""
+
+    def marks(row: Row) -> Any:
+        return () if quick(row) else pytest.mark.slow if slow(row) else pytest.mark.exhaustive
+
+    return pytest.mark.parametrize("row", [pytest.param(row, marks=marks(row), id=row.name) for row in rows])
+
+
 each_row = each(TABLE)
 each_row_once = each(TABLE, says_more)
-each_row_costly = each(TABLE, lambda row: row.quick)
+each_row_costly = each(TABLE, is_quick)
 each_optimizer = each(OPTIMIZERS)
-each_optimizer_costly = each(OPTIMIZERS, lambda row: row.quick)
-each_varied_optimizer = each([BY_NAME[name] for name in VARIED], lambda row: row.quick)
-each_wrapped = each(rows.WRAPPED, lambda row: row.quick)
+each_optimizer_costly = each(OPTIMIZERS, is_quick, lambda row: True)
+each_varied_optimizer = each([BY_NAME[name] for name in VARIED], is_quick, lambda row: True)
+each_wrapped = each(rows.WRAPPED, lambda row: False)
 each_part = each([row for row in (*PARTS, *rows.ROWS) if row.peer is not None])

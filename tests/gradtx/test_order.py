@@ -85,7 +85,7 @@ def test_pairs_that_are_refused(snapshot: SnapshotAssertion) -> None:
     assert {"(".join(pair): reason for pair, reason in refused.items()} == snapshot
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("outer", WRAPPERS)
 def test_pairs_keep_the_laws(outer: str) -> None:
     faults = [fault for inner in WRAPPERS if (fault := broken((outer, inner), QUICK))]
@@ -103,7 +103,7 @@ def some_triples(count: int) -> list[tuple[str, ...]]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("names", some_triples(50), ids="-".join)
 def test_triples_keep_the_laws(names: tuple[str, ...]) -> None:
     assert broken(names, LAWS) is None
