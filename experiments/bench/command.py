@@ -39,7 +39,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "step": ("tree", "optimizer"),
     "eager": ("optimizer",),
     "minimize": ("only", "method"),
-    "wrappers": ("only",),
+    "wrappers": ("only", "tree"),
     "codec": ("only",),
     "sharded": ("topology",),
 }
@@ -71,7 +71,7 @@ def bench(
             training with the state in 8 bits. `sharded`: what eight devices hold and send, with and without `zero`.
         json: Where to write the results. By default, `results/bench/<name>.json`.
         smoke: Tiny sizes, to see that it runs. The numbers mean nothing.
-        tree: Which trees, for `step`.
+        tree: Which trees, for `step` and `wrappers` (which has no `leaf`).
         optimizer: Which optimizers, for `step` and `eager`.
         only: Which problems, for `minimize`, without times, which wrappers, and which networks for `codec`.
             By default, all.
@@ -110,7 +110,7 @@ def bench(
         case "second-order":
             result = second_order.second_order(console, smoke=smoke, rounds=count)
         case "wrappers":
-            result = wrappers.bench(console, smoke=smoke, rounds=count, only=only)
+            result = wrappers.bench(console, smoke=smoke, rounds=count, only=only, names_of_trees=tree)
         case "memory":
             result = memory.memory(console, smoke=smoke)
         case "codec":

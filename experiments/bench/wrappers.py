@@ -21,9 +21,9 @@ from experiments.bench.program import Source, make
 from experiments.bench.report import Report, new_table, ratio_text, time_text
 from experiments.bench.step import Cost, step_run
 from experiments.bench.timing import interleave, paired
+from experiments.errors import ExperimentError
 
 RATE = 1e-3
-MAKING_ROUNDS = 3
 BLOCK_SECONDS = 0.05
 TREES = ("gpt2", "leaves")
 NOTE = (
@@ -138,7 +138,7 @@ def measure(tree: str, shapes: trees.Shapes, name: str, contender: Contender, ro
         label: _source(library, tx, {} if label == "bare" else contender.extra, structs, contender.closed)
         for label, (library, tx) in built.items()
     }
-    made = make(sources, rounds=MAKING_ROUNDS if rounds > 2 else 1)
+    made = make(sources, rounds=1)
     grads = trees.arrays(shapes, seed=1)
     runs = {label: step_run(source, shapes, grads) for label, source in sources.items()}
     times = interleave(runs, rounds=rounds, block_seconds=block)
@@ -160,19 +160,24 @@ def _source(library: Any, tx: Any, extra: Mapping[str, float], params: Any, clos
     return Source(fresh, (*arguments, tx) if is_argument else arguments, donated=(0, 1))
 
 
-def bench(console: Console, *, smoke: bool, rounds: int, only: Sequence[str] = ()) -> Report:
+def bench(
+    console: Console, *, smoke: bool, rounds: int, only: Sequence[str] = (), names_of_trees: Sequence[str] = TREES
+) -> Report:
     """Every wrapper on a tree of large leaves and on one of many small ones."""
     every_tree = trees.SMOKE_TREES if smoke else trees.TREES
     chosen = {name: each for name, each in wrappers().items() if not only or name in only}
     rows: list[Row] = []
-    for tree in TREES:
+    measured = [tree for tree in TREES if tree in names_of_trees]
+    if not measured:
+        raise ExperimentError(f"wrappers are measured on {' and '.join(TREES)}, not on {', '.join(names_of_trees)}")
+    for tree in measured:
         for name, contender in chosen.items():
             with console.status(f"{name} on {tree}"):
                 block = 1e-3 if smoke else BLOCK_SECONDS
                 rows.append(measure(tree, every_tree[tree], name, contender, rounds, block))
     tables = [
         make_table(tree, [row for row in rows if row.tree == tree])
-        for tree in TREES
+        for tree in measured
         for make_table in (time_table, program_table)
     ]
     return Report("wrappers", {"rounds": rounds}, rows, tables, goals(rows), [NOTE])
