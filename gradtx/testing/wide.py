@@ -64,12 +64,17 @@ def resolves(case: Case, dtype: np.dtype, params: Params, step: Counted) -> None
     fine, coarse = 32 * float(jnp.finfo(dtype).eps), 0.1
     with works(f"an update in {dtype}"):
         base, little, one, two = (_run(case, params, step, share) for share in (0.0, fine, coarse, 2 * coarse))
-    # A step from the parameters to a point that the state knows is a difference of numbers of their size.
-    largest = max([0.0, *(float(np.max(np.abs(as_numbers(leaf)), initial=0.0)) for leaf in jax.tree.leaves(params))])
-    floors = (largest / 16 if case.tx._step_owner() else 0.0, 0.0)
-    for what, i in (("the update", 0), ("the state", 1)):
+        kinds = [("the update", 0, fine, 0.0, little), ("the state", 1, fine, 0.0, little)]
+        if case.tx._step_owner():
+            # A step to a point that the state knows is a difference of numbers of the parameters' size, and answers to
+            # a change of a few roundings of theirs; so do its entries down to a sixteenth of the largest.
+            longest = _largest(base[0])
+            wider = fine * max(1.0, 10 * _largest(params) / longest) if longest else coarse
+            kinds[0] = ("the update", 0, wider, longest / 16, _run(case, params, step, wider))
+            kinds = kinds if wider < 0.1 * coarse else kinds[1:]
+    for what, i, change, floor, changed in kinds:
         columns = zip(
-            jax.tree.leaves_with_path(base[i]), *(jax.tree.leaves(run[i]) for run in (little, one, two)), strict=True
+            jax.tree.leaves_with_path(base[i]), *(jax.tree.leaves(run[i]) for run in (changed, one, two)), strict=True
         )
         for (path, leaf), *others in columns:
             if not is_float(leaf) or leaf.ndim == 0 or leaf.size < 2:
@@ -81,18 +86,24 @@ def resolves(case: Case, dtype: np.dtype, params: Params, step: Counted) -> None
                 small, large, larger = (np.abs(other - x) for other in moved)
             # Entries that depend smoothly on the gradient: neither a sign, nor what a search or a limit has cut off,
             # nor a difference of which only roundings are left.
-            size, noise = np.abs(x), max(floors[i], 16 * jnp.finfo(dtype).eps)
+            size, noise = np.abs(x), max(floor, 16 * jnp.finfo(dtype).eps)
             smooth = (large > 0.1 * coarse * size) & (large < 10 * coarse * size) & (size > noise)
             smooth &= (larger > 1.5 * large) & (larger < 2.7 * large)
             if np.any(smooth) and not np.any(small[smooth]):
                 text = (
                     f"{what} for {dtype} at {jax.tree_util.keystr(path) or 'its root'} has fewer digits than that: "
-                    f"it is the same when gradients change by {fine:.0e} of their size. Something is rounded on the way"
+                    f"it is the same when gradients change by {change:.0e} of their size. Something is rounded on the "
+                    "way"
                 )
                 # A narrow accumulator that was asked for rounds what is made of it.
                 if all(jnp.finfo(chosen).eps <= jnp.finfo(dtype).eps for chosen in case.chosen_dtypes):
                     raise LawBroken(text)
                 case.note(text)
+
+
+def _largest(tree: Params) -> float:
+    """The size of the largest entry."""
+    return max([0.0, *(float(np.max(np.abs(as_numbers(leaf)), initial=0.0)) for leaf in jax.tree.leaves(tree))])
 
 
 def _has_double_state(case: Case, params: Params, state: OptState) -> None:
