@@ -294,3 +294,17 @@ def test_a_law_of_somebody_s_own():
             law("pure")(bounded)
     finally:
         del registry["bounded"]
+
+
+class narrow_step(gradtx.average):
+    """An average whose steps are rounded to float32 on their way out."""
+
+    def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        updates, state = super().update(updates, state, params, **extra)
+        return jax.tree.map(lambda u: u.astype(jnp.float32).astype(u.dtype), updates), state
+
+
+def test_the_digits_of_a_step_between_points_are_looked_at():
+    wide = {"w": np.linspace(-1.5, 2.0, 8, dtype=np.float32)}
+    with pytest.raises(LawBroken, match=r"the update for float64 at .* fewer digits"):
+        check_transformation(narrow_step(gradtx.sgd(0.05)), wide, laws=["precision"], refuses=["complex"])
